@@ -1,0 +1,45 @@
+# Every target does its own set-up, also on a bare Debian 12 with nothing but Python, make and git (see tools/setup.py).
+
+# The interpreter for the set-up: PYTHON=… if given, else the first of these that is 3.11 or newer.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+SETUP = $(if $(PYTHON),$(PYTHON),$(error No Python 3.11 or newer found. Install one, or name it: make PYTHON=/path/to/python3)) tools/setup.py
+VENV = .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench setup lock clean
+
+help: ## show this text
+	@echo 'make TARGET [ARGS=…] [PYTHON=…]'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 10
+
+demo: ## start with the embedded model and stream one governed answer (ARGS=--once exits after it)
+	@$(SETUP) serve
+	@$(VENV)/tollhouse demo $(ARGS)
+
+test: ## run all tests (ARGS='-k budget -x' goes to pytest)
+	@$(SETUP) serve test
+	@$(VENV)/python -m pytest $(ARGS)
+
+check: ## lint, formatting, types, import contract, structure tests
+	@$(SETUP) serve test
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports --no-logo --cache-dir .cache/import_linter
+	$(VENV)/python -m pytest tests/house
+
+bench: ## measure side by side with nginx (ARGS='--quick --json')
+	@$(SETUP) serve bench
+	@$(VENV)/python -m bench $(ARGS)
+
+setup: ## only set up .venv, for an editor
+	@$(SETUP) serve test
+
+lock: ## compile requirements/*.txt anew (ARGS=--upgrade takes the newest releases)
+	@$(SETUP) serve test
+	@$(VENV)/python tools/lock.py $(ARGS)
+
+clean: ## remove what make has set up and cached
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
