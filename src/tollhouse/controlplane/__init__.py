@@ -1,0 +1,1 @@
+"""The management API: FastAPI under `/api/v1`."""

@@ -1,0 +1,1 @@
+"""Wire languages, sans-IO: bytes in, facts and bytes out."""

@@ -1,0 +1,1 @@
+"""Rate limits: `memory` for one process."""

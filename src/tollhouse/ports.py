@@ -1,0 +1,77 @@
+"""The doors' shapes, where two real implementations exist or will: who calls knows only these.
+
+Money   `Ledger`  is SQLite in one process today; PostgreSQL with leases slots in behind the same calls.
+Rates   `Limiter` is this process's memory today; Valkey slots in behind the same calls (hence the awaits).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from tollhouse.terms.events import Refused, Settlement
+from tollhouse.terms.people import Budget, Limits
+
+
+class LimitHolder(msgspec.Struct, frozen=True):
+    """Whose limits: `name` is unique over all holders, such as `user:alice` or `key:key_x`."""
+
+    name: str
+    limits: Limits
+
+
+class Ticket(Protocol):
+    """A place taken in every limit that applies; given back exactly once."""
+
+    def settle(self, tokens_used: int) -> None:
+        """End of the call: frees the parallel place and corrects the token estimate. Never raises."""
+
+    def remaining(self) -> "LimitStanding | None":
+        """Room left in the tightest request limit at the time the ticket was taken; None without request limits."""
+
+
+class LimitStanding(msgspec.Struct, frozen=True):
+    """For `x-ratelimit-*` headers."""
+
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+class Limiter(Protocol):
+    """Admits or refuses by rate; all holders or none are charged."""
+
+    async def take(self, holders: Sequence[LimitHolder], tokens_estimate: int) -> Ticket:
+        """Raises Refusal (429, `rate_limited`, with scope, limit and retry_after_s) when any limit is full."""
+
+
+class Ledger(Protocol):
+    """The authority of money: entries and what is posted change in one transaction."""
+
+    async def ship(self, settlements: Sequence[Settlement], refused: Sequence[Refused]) -> None:
+        """Insert ledger entries (once per attempt id), add to `posted`, insert request rows. Raises StorageError; repeating is harmless."""
+
+
+class BudgetStanding(msgspec.Struct, frozen=True):
+    """A budget at this instant, in its own unit."""
+
+    budget: Budget
+    posted: int
+    held: int
+    window_start_s: int
+    resets_at_s: int | None
+
+    @property
+    def remaining(self) -> int:
+        return self.budget.limit - self.posted - self.held
+
+
+class BudgetReader(Protocol):
+    """Live state of budgets, for people to look at."""
+
+    def standing(self, budget: Budget) -> BudgetStanding:
+        """The current window of this budget."""
+
+
+StatusReader = Callable[[], dict[str, Any]]
+"""Facts of the running data plane for `doctor` and `/api/v1/status`."""

@@ -1,0 +1,1 @@
+"""The database: directory of people and keys, ledger, request log, migrations."""

@@ -1,0 +1,46 @@
+"""Names of things: identifiers that look alike but are not, and the closed sets of words."""
+
+from enum import StrEnum
+from typing import NewType
+
+OrgId = NewType("OrgId", str)
+UserId = NewType("UserId", str)
+KeyId = NewType("KeyId", str)
+BudgetId = NewType("BudgetId", str)
+RequestId = NewType("RequestId", str)
+AttemptId = NewType("AttemptId", str)
+
+RequestedModel = NewType("RequestedModel", str)
+"""The model as the client wrote it."""
+UpstreamModel = NewType("UpstreamModel", str)
+"""The model as it is written into the body sent to the provider."""
+ServedModel = NewType("ServedModel", str)
+"""The model the provider says it answered with."""
+
+DEFAULT_ORG = OrgId("default")
+
+
+class DialectName(StrEnum):
+    """A wire language of clients and providers."""
+
+    ANTHROPIC = "anthropic"
+    OPENAI_CHAT = "openai_chat"
+
+
+class Endpoint(StrEnum):
+    """What a data-plane path asks for."""
+
+    MESSAGES = "messages"
+    COUNT_TOKENS = "count_tokens"
+    CHAT_COMPLETIONS = "chat_completions"
+    MODELS = "models"
+    REQUEST = "request"
+    """One's own record of a past request: `GET /v1/requests/{id}` and `GET /api/v1/requests/{id}`."""
+
+
+class ScopeKind(StrEnum):
+    """What a limit or a budget holds over; a call must have room in all that apply to it."""
+
+    ORGANISATION = "organisation"
+    USER = "user"
+    KEY = "key"
