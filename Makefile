@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 SETUP = $(if $(PYTHON),$(PYTHON),$(error No Python 3.11 or newer found. Install one, or name it: make PYTHON=/path/to/python3)) tools/setup.py
 VENV = .venv/bin
+# Commands that the machine lacks are unpacked below .venv; some that it has are off a plain user's PATH.
+export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/debian/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -19,11 +21,11 @@ demo: ## start with the embedded model and stream one governed answer (ARGS=--on
 	@$(VENV)/tollhouse demo $(ARGS)
 
 test: ## run all tests (ARGS='-k budget -x' goes to pytest)
-	@$(SETUP) serve test
+	@$(SETUP) test
 	@$(VENV)/python -m pytest $(ARGS)
 
 check: ## lint, formatting, types, import contract, structure tests
-	@$(SETUP) serve test
+	@$(SETUP) test
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
@@ -31,14 +33,14 @@ check: ## lint, formatting, types, import contract, structure tests
 	$(VENV)/python -m pytest tests/house
 
 bench: ## measure side by side with nginx (ARGS='--quick --json')
-	@$(SETUP) serve bench
+	@$(SETUP) bench
 	@$(VENV)/python -m bench $(ARGS)
 
 setup: ## only set up .venv, for an editor
-	@$(SETUP) serve test
+	@$(SETUP) test
 
 lock: ## compile requirements/*.txt anew (ARGS=--upgrade takes the newest releases)
-	@$(SETUP) serve test
+	@$(SETUP) lock
 	@$(VENV)/python tools/lock.py $(ARGS)
 
 clean: ## remove what make has set up and cached
