@@ -1,0 +1,191 @@
+"""The tables, as SQLAlchemy Core metadata that SQLite and PostgreSQL both take.
+
+Amounts are whole numbers in 64-bit columns (nano-USD, tokens, requests), times whole nanoseconds since 1970 UTC.
+Small trees (limits, metadata, model globs) are JSON text, decoded by msgspec into the types of `terms`. The ledger
+and the request log have no foreign keys: history outlives whom it is about.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _word(name: str) -> "Column[str]":
+    return Column(name, String, nullable=False)
+
+
+def _number(name: str) -> "Column[int]":
+    return Column(name, BigInteger, nullable=False)
+
+
+def _moment(name: str) -> "Column[int | None]":
+    return Column(name, BigInteger, nullable=True)
+
+
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", String, primary_key=True),
+    _word("org_id"),
+    _word("name"),
+    _word("email"),
+    Column("limits", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    _number("created_at_ns"),
+    _moment("blocked_at_ns"),
+)
+
+virtual_keys = Table(
+    "virtual_keys",
+    metadata,
+    Column("key_id", String, primary_key=True),
+    Column("user_id", String, ForeignKey("users.user_id"), nullable=False),
+    _word("name"),
+    _word("hint"),
+    Column("models", Text, nullable=True),
+    Column("limits", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    _number("created_at_ns"),
+    _moment("expires_at_ns"),
+    _moment("revoked_at_ns"),
+    Index(None, "user_id"),
+)
+
+key_secrets = Table(
+    "key_secrets",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("key_id", String, ForeignKey("virtual_keys.key_id"), nullable=False),
+    _word("hint"),
+    _number("created_at_ns"),
+    _moment("expires_at_ns"),
+    Index(None, "key_id"),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("budget_id", String, primary_key=True),
+    _word("scope"),
+    _word("scope_id"),
+    _number("cap"),
+    _word("unit"),
+    _word("window"),
+    _word("timezone"),
+    _word("edge"),
+    _number("created_at_ns"),
+    Index(None, "scope", "scope_id"),
+)
+
+budget_windows = Table(
+    "budget_windows",
+    metadata,
+    _word("budget_id"),
+    _number("window_start_s"),
+    _number("posted"),
+    PrimaryKeyConstraint("budget_id", "window_start_s"),
+)
+"""What is posted, in the budget's unit; changes only in the transaction that inserts the ledger entries it sums."""
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("entry_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    _word("attempt_id"),
+    _word("request_id"),
+    _number("at_ns"),
+    _number("settled_at_ns"),
+    _word("org_id"),
+    _word("user_id"),
+    _word("key_id"),
+    _word("endpoint"),
+    _word("provider"),
+    _word("requested_model"),
+    _word("upstream_model"),
+    _word("served_model"),
+    _word("kind"),
+    _number("amount_nusd"),
+    _number("hold_nusd"),
+    _number("hold_tokens"),
+    _number("input_tokens"),
+    _number("cache_write_5m_tokens"),
+    _number("cache_write_1h_tokens"),
+    _number("cache_read_tokens"),
+    _number("output_tokens"),
+    _number("input_audio_tokens"),
+    _number("output_audio_tokens"),
+    _number("web_searches"),
+    _number("web_fetches"),
+    _word("variant"),
+    _word("price_version"),
+    Column("streamed", Boolean, nullable=False),
+    _word("client"),
+    _word("session"),
+    _word("code"),
+    Column("budgets", Text, nullable=False),
+    UniqueConstraint("attempt_id"),
+    Index(None, "at_ns"),
+    Index(None, "user_id", "at_ns"),
+    Index(None, "key_id", "at_ns"),
+)
+"""One row per attempt that may have cost something. `budgets` is JSON of the (budget id, window start) pairs it was
+posted to.
+"""
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("request_id", String, primary_key=True),
+    _number("attempts"),
+    _number("at_ns"),
+    _word("org_id"),
+    _word("user_id"),
+    _word("key_id"),
+    _word("endpoint"),
+    _word("provider"),
+    _word("requested_model"),
+    _word("upstream_model"),
+    _word("served_model"),
+    _number("status"),
+    _word("code"),
+    _word("kind"),
+    _number("amount_nusd"),
+    _number("hold_nusd"),
+    _number("max_output_tokens"),
+    Column("usage", Text, nullable=False),
+    _word("price_version"),
+    Column("streamed", Boolean, nullable=False),
+    _number("duration_us"),
+    _number("first_byte_us"),
+    _number("response_bytes"),
+    _word("client"),
+    _word("session"),
+    _word("upstream_request_id"),
+    Index(None, "at_ns"),
+    Index(None, "user_id", "at_ns"),
+    Index(None, "key_id", "at_ns"),
+)
+"""One row per request, refused ones too. `kind` is empty and `attempts` 0 when no hold was ever taken; `usage` is
+JSON.
+"""
