@@ -43,7 +43,7 @@ def test_the_import_contract_holds() -> None:
 def test_the_import_contract_bites(tmp_path: Path, module: str, line: str, complaint: str) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     modules = ("terms/money.py", "rules/budgets.py", "limiter/memory.py", "storage/ledger.py", "dataplane/relay.py")
-    for name in (*modules, module):
+    for name in ("__init__.py", *modules, module):
         path = tmp_path / "src" / "tollhouse" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         (path.parent / "__init__.py").touch()
