@@ -63,7 +63,11 @@ def main(names: list[str]) -> int:
     CACHE.mkdir(exist_ok=True)
     try:
         with (CACHE / "setup.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("another set-up is at work here; waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)
             set_up(names)
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
@@ -118,6 +122,8 @@ def read_state() -> dict[str, Any]:
 
 
 def make_environment() -> None:
+    if sys.version_info < (3, 11):  # noqa: UP036  whoever starts this may have named any interpreter
+        raise SetupError(f"{sys.executable} is Python {platform.python_version()}; 3.11 or newer is needed: PYTHON=…")
     if VENV.exists():
         say("the locks, the interpreter or the place changed, or a run was interrupted: building .venv anew")
         shutil.rmtree(VENV)
