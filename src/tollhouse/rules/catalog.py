@@ -16,7 +16,6 @@ from hashlib import sha256
 import msgspec
 
 from tollhouse.rules.prices import PRICE_NAMES, ZERO_CARD, Ladder, ModelFacts, RateCard, Rates, rate_card
-from tollhouse.terms.money import NUSD_PER_USD
 
 MAX_CACHED_LOOKUPS = 1_024
 MAX_MODEL_CHARS = 256
@@ -138,17 +137,15 @@ def pusd_per_token(usd_per_mtok: str | int | float) -> int:
     try:
         price = Decimal(str(usd_per_mtok).strip().removeprefix("$"))
     except InvalidOperation as error:
-        raise ValueError(
-            f"not a price in USD per million tokens: {usd_per_mtok!r} (write for example 3 or 0.25)"
-        ) from error
+        raise ValueError(f"not a price in USD: {usd_per_mtok!r} (write for example 3 or 0.25)") from error
     if not price.is_finite() or not 0 <= price <= MAX_USD_PER_MTOK:
-        raise ValueError(f"a price in USD per million tokens is between 0 and {MAX_USD_PER_MTOK}, not {usd_per_mtok!r}")
+        raise ValueError(f"a price in USD is between 0 and {MAX_USD_PER_MTOK}, not {usd_per_mtok!r}")
     return int((price * 1_000_000).to_integral_value(ROUND_CEILING))
 
 
 def nusd_per_use(usd_per_1000: str | int | float) -> int:
-    """USD per 1,000 uses as nano-USD per use, rounded up. Raises ValueError for what is not a fee."""
-    return pusd_per_token(usd_per_1000) * (NUSD_PER_USD // 1000) // 1_000_000
+    """USD per 1,000 uses as nano-USD per use, rounded up: the same factor. Raises ValueError for what is not a fee."""
+    return pusd_per_token(usd_per_1000)
 
 
 def override_card(name: str, override: PriceOverride) -> RateCard | None:
@@ -160,6 +157,9 @@ def override_card(name: str, override: PriceOverride) -> RateCard | None:
             return default if written is None else pusd_per_token(written)
         except ValueError as error:
             raise ValueError(f'prices."{name}".{field}: {error}') from error
+
+    def fee(field: str) -> int | None:
+        return None if getattr(override, field) is None else price(field)
 
     priced = [
         field for field in override.__struct_fields__ if "_usd_per_" in field and getattr(override, field) is not None
@@ -178,14 +178,13 @@ def override_card(name: str, override: PriceOverride) -> RateCard | None:
         input_audio=price("input_audio_usd_per_mtok", input_pusd),
         output_audio=price("output_audio_usd_per_mtok", output_pusd),
     )
-    search, fetch = override.web_search_usd_per_1000, override.web_fetch_usd_per_1000
     digest = sha256(msgspec.json.encode(override)).hexdigest()[:8]
     return rate_card(
         version=f"settings {digest}",
         source=f'prices."{name}"',
         standard=(rates,),
-        web_search_nusd=None if search is None else nusd_per_use(search),
-        web_fetch_nusd=None if fetch is None else nusd_per_use(fetch),
+        web_search_nusd=fee("web_search_usd_per_1000"),
+        web_fetch_nusd=fee("web_fetch_usd_per_1000"),
     )
 
 

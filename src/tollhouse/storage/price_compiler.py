@@ -145,12 +145,12 @@ def _starts(model: "genai.ModelInfo") -> Iterable[date]:
             yield each.constraint.start_date
 
 
-def _can_apply(constraint: Any, today: date) -> tuple[bool, bool]:
-    """(may hold at some time from today on, holds at every time from today on)."""
+def _certain(constraint: Any, today: date) -> bool:
+    """Whether what it guards holds at every time from today on; else it may begin later, or hold by the hour."""
     if constraint is None:
-        return True, True
+        return True
     starts = getattr(constraint, "start_date", None)
-    return True, starts is not None and starts <= today
+    return starts is not None and starts <= today
 
 
 def _standard_prices(model: "genai.ModelInfo", today: date) -> list[_Price]:
@@ -160,7 +160,7 @@ def _standard_prices(model: "genai.ModelInfo", today: date) -> list[_Price]:
     candidates = []
     for conditional in reversed(model.prices):
         candidates.append(_listed(conditional.prices))
-        if _can_apply(conditional.constraint, today)[1]:
+        if _certain(conditional.constraint, today):
             return candidates
     return [*candidates, _listed(model.prices[0].prices)]
 
@@ -172,7 +172,7 @@ def _variant_prices(model: "genai.ModelInfo", name: str, standard: list[_Price],
     possible: _Price = {}
     for variant in chosen:
         possible = {**_listed(variant.prices), **possible}
-        if _can_apply(variant.constraint, today)[1]:
+        if _certain(variant.constraint, today):
             certain = {**_listed(variant.prices), **certain}
     overlays = [certain] if certain == possible else [certain, possible]
     return [{**prices, **overlay} for prices in standard for overlay in overlays]
