@@ -1,10 +1,10 @@
-"""What a dialect is: how to read a request, edit it, meter its answer and refuse in its words. Bytes in, facts and bytes out.
+"""What a dialect is: how to read a request, edit it, meter its answer, refuse in its words; bytes in, bytes out.
 
 A dialect holds no state and does no I/O, so one instance serves every call; only a `StreamMeter` belongs to one answer.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import Refusal
@@ -17,8 +17,15 @@ class StreamMeter(Protocol):
 
     seen: Seen
 
+    @property
+    def between_events(self) -> bool:
+        """What was relayed so far ends with a whole event: only now may a ping be put in."""
+
     def feed(self, chunk: bytes) -> bytes:
-        """Take the next bytes from upstream and return what to relay now: the same object when nothing is edited. Never raises."""
+        """Take the next bytes from upstream; return what to relay now: the same object when nothing is edited.
+
+        Never raises: what cannot be read is relayed and has not been seen.
+        """
 
     def close(self) -> bytes:
         """Upstream has ended: what was held back and must still be relayed; nearly always nothing."""
@@ -55,7 +62,7 @@ class Dialect(Protocol):
         """
 
     def stream_meter(self, *, swallow_usage: bool) -> StreamMeter:
-        """`swallow_usage`: the client did not ask for the usage `edit(include_usage=True)` brought; keep it from them."""
+        """`swallow_usage`: the client did not ask for the usage `edit(include_usage=True)` brings; keep it back."""
 
     def read_answer(self, body: bytes) -> Seen:
         """What a whole, non-streamed answer says. Never raises: what cannot be read has not been seen."""
@@ -65,3 +72,73 @@ class Dialect(Protocol):
 
     def model_list(self, models: Sequence[str], created_s: int) -> bytes:
         """The body of `GET /v1/models`."""
+
+
+MAX_COUNT = 2**53
+"""Largest whole number a request may carry: what every JSON reader still reads exactly."""
+MAX_REPORTED = 1 << 40
+"""A provider's count beyond this is garbled."""
+MAX_MODEL_CHARS = 256
+MAX_LABEL_CHARS = 256
+"""Sessions and end users are kept as labels; longer ones are cut."""
+
+
+def invalid(field: str, why: str) -> Refusal:
+    """The provider would refuse this body as well; we do it because we read the field."""
+    return Refusal(400, "invalid_request", f"{field}: {why}.", details={"field": field})
+
+
+def read_model(fields: Mapping[str, Any]) -> str:
+    """The `model` of a request. Raises Refusal (400)."""
+    model = fields.get("model")
+    if not isinstance(model, str) or not model:
+        raise invalid("model", "a model name is required, such as the ones GET /v1/models lists")
+    if len(model) > MAX_MODEL_CHARS or not model.isprintable():
+        raise invalid("model", f"a model name is at most {MAX_MODEL_CHARS} printable characters")
+    return model
+
+
+def read_flag(fields: Mapping[str, Any], name: str) -> bool:
+    """A boolean field; absent and null are False. Raises Refusal (400)."""
+    value = fields.get(name)
+    if value is None or value is False:
+        return False
+    if value is not True:
+        raise invalid(name, "must be true or false")
+    return True
+
+
+def read_count(fields: Mapping[str, Any], name: str, *, least: int) -> int | None:
+    """A whole number, also when written `1024.0`; None when absent or null. Raises Refusal (400)."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MAX_COUNT:
+        raise invalid(name, f"must be a whole number from {least} to {MAX_COUNT}")
+    return value
+
+
+def label(value: object) -> str:
+    """A short text kept for attribution; empty when there is none."""
+    if not isinstance(value, str):
+        return ""
+    return value[:MAX_LABEL_CHARS].encode(errors="replace").decode()
+
+
+def clamp_count(value: int | None) -> int:
+    """A count as a provider reported it, made safe to add up: never negative, never beyond any answer's size."""
+    return min(max(value or 0, 0), MAX_REPORTED)
+
+
+def refusal_facts(refusal: Refusal) -> dict[str, Any]:
+    """What an error object says beyond its type and message; SDKs pass unknown members by."""
+    facts: dict[str, Any] = {"code": refusal.code}
+    if refusal.scope:
+        facts["scope"] = refusal.scope
+    if refusal.retry_after_s is not None:
+        facts["retry_after_s"] = refusal.retry_after_s
+    if refusal.details:
+        facts["details"] = refusal.details
+    return facts

@@ -1,0 +1,132 @@
+"""The top level of a JSON request body: which fields it has, and that none we act on is there twice.
+
+Providers and we must read a body alike, or a client could show us one model and the provider another. JSON leaves open
+which of two equal names counts, and `mod\\u0065l` is `model`; so a repeated field we read is refused. msgspec would let
+the last one win in silence. The remedy costs nothing extra: the keys of the decoded mapping compare by identity, so
+every repetition stays in it, names already unescaped.
+
+msgspec refuses lone surrogates (`"\\ud800"`), which `json` and the providers accept and real clients send. Whatever
+msgspec cannot read is therefore read once more by `json`, slower; only what neither reads is refused.
+"""
+
+import json
+from typing import Any, NoReturn
+
+import msgspec
+
+from tollhouse.terms.errors import Refusal
+
+
+class Name(str):
+    """A field's name that equals only itself, so that a mapping keeps repeated ones."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+
+
+class Odd(msgspec.Struct, frozen=True):
+    """Stands for a value that does not have the shape the protocol documents; the provider will judge it."""
+
+
+ODD = Odd()
+
+
+class _Object(dict[str, Any]):
+    """An object as `json` read it, remembering which names came more than once."""
+
+    __slots__ = ("repeated",)
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.repeated = _repeated([name for name, _ in pairs]) if len(self) != len(pairs) else set[str]()
+
+
+class BodyReader:
+    """Reads bodies of one dialect.
+
+    `value_type` is the msgspec type of a top-level value, `watched` the fields we act on.
+    """
+
+    def __init__(self, value_type: Any, watched: frozenset[str]) -> None:
+        self._value_type = value_type
+        self._watched = watched
+        # `type.__call__(Name, key)` makes the key without a Python frame
+        self._decoder = msgspec.json.Decoder(dict[Name, value_type], dec_hook=type.__call__)
+
+    def read(self, body: bytes) -> dict[str, Any]:
+        """The top-level fields, each of `value_type` or ODD.
+
+        Raises Refusal (400) `invalid_json`, `invalid_request` (not an object) or `duplicate_field`.
+        """
+        try:
+            pairs = self._decoder.decode(body)
+        except (ValueError, RecursionError):
+            return self._read_slowly(body)
+        fields = dict(zip(map(str, pairs), pairs.values(), strict=True))
+        if len(fields) != len(pairs):
+            self._require_once(_repeated([str(name) for name in pairs]))
+        return fields
+
+    def _read_slowly(self, body: bytes) -> dict[str, Any]:
+        loaded = load(body)
+        if not isinstance(loaded, _Object):
+            raise Refusal(400, "invalid_request", f"The request body must be a JSON object, not {_kind(loaded)}.")
+        self._require_once(loaded.repeated)
+        return {name: self._shaped(value) for name, value in loaded.items()}
+
+    def _shaped(self, value: Any) -> Any:
+        try:
+            return msgspec.convert(value, self._value_type)
+        except (ValueError, RecursionError):
+            return ODD
+
+    def _require_once(self, repeated: set[str]) -> None:
+        for name in sorted(repeated & self._watched):
+            raise Refusal(
+                400,
+                "duplicate_field",
+                f"The field {name!r} stands more than once at the top level of the request body. "
+                "Send it once: which of several counts is not defined.",
+                details={"field": name},
+            )
+
+
+def load(body: bytes) -> Any:
+    """The body as `json` reads it: lone surrogates pass, NaN and Infinity do not.
+
+    Raises Refusal (400) `invalid_json`.
+    """
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_Object, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise _invalid("it is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise _invalid(f"it is not UTF-8 (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        byte = len(error.doc[: error.pos].encode(errors="replace"))
+        raise _invalid(f"{error.msg} (line {error.lineno}, column {error.colno}, byte {byte})") from None
+    except ValueError:  # an integer of more digits than Python converts
+        raise _invalid("a number in it is too long") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _invalid(f"{name} is not a JSON value")
+
+
+def _invalid(why: str) -> Refusal:
+    return Refusal(400, "invalid_json", f"The request body is not valid JSON: {why}.")
+
+
+def _repeated(names: list[str]) -> set[str]:
+    seen: set[str] = set()
+    repeated: set[str] = set()
+    for name in names:
+        (repeated if name in seen else seen).add(name)
+    return repeated
+
+
+def _kind(value: Any) -> str:
+    kinds = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return kinds.get(type(value), "null")
