@@ -1,0 +1,205 @@
+"""Who may do what: default deny.
+
+Three rules, checked before a byte of the body is read:
+
+1. A request that no row of `PERMISSIONS` names does not exist (404), whatever the router knows.
+2. A credential that is shown is the one that counts: the master key makes an owner, a valid virtual key its holder,
+   anything else is a 401, also on the Unix socket.
+3. Without a credential, only who came by the Unix socket (or in-process) is owner: ASGI gives such a connection a
+   server address without a port, and the socket's file mode has already asked who it is.
+
+No cookies exist here, so no other site can make a browser act for its user.
+"""
+
+import hmac
+from enum import StrEnum
+
+import msgspec
+from fastapi import Request
+from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tollhouse.controlplane.deps import ControlDeps
+from tollhouse.controlplane.problems import Problem, problem_response
+from tollhouse.terms.people import VirtualKey
+
+
+class Permission(StrEnum):
+    """What a route asks of its caller."""
+
+    PUBLIC = "public"
+    METRICS = "metrics"
+    """Owner, or anybody when the operator opened it."""
+    OWNER = "owner"
+    OWN_CALL = "own_call"
+    """Owner, or the virtual key that made the call; the handler compares."""
+    KEY = "key"
+    """Only by a virtual key: it asks about itself."""
+
+
+PERMISSIONS: dict[tuple[str, str], Permission] = {
+    ("GET", "/healthz"): Permission.PUBLIC,
+    ("GET", "/readyz"): Permission.PUBLIC,
+    ("GET", "/metrics"): Permission.METRICS,
+    ("GET", "/api/docs"): Permission.OWNER,
+    ("GET", "/api/openapi.json"): Permission.OWNER,
+    ("GET", "/api/v1/me"): Permission.KEY,
+    ("GET", "/api/v1/status"): Permission.OWNER,
+    ("GET", "/api/v1/models"): Permission.OWNER,
+    ("GET", "/api/v1/usage"): Permission.OWNER,
+    ("GET", "/api/v1/requests"): Permission.OWNER,
+    ("GET", "/api/v1/requests/{request_id}"): Permission.OWN_CALL,
+    ("POST", "/api/v1/keys"): Permission.OWNER,
+    ("GET", "/api/v1/keys"): Permission.OWNER,
+    ("GET", "/api/v1/keys/{key_id}"): Permission.OWNER,
+    ("PATCH", "/api/v1/keys/{key_id}"): Permission.OWNER,
+    ("DELETE", "/api/v1/keys/{key_id}"): Permission.OWNER,
+    ("POST", "/api/v1/keys/{key_id}/rotate"): Permission.OWNER,
+    ("POST", "/api/v1/budgets"): Permission.OWNER,
+    ("GET", "/api/v1/budgets"): Permission.OWNER,
+    ("GET", "/api/v1/budgets/{budget_id}"): Permission.OWNER,
+    ("PATCH", "/api/v1/budgets/{budget_id}"): Permission.OWNER,
+    ("DELETE", "/api/v1/budgets/{budget_id}"): Permission.OWNER,
+    ("POST", "/api/v1/users"): Permission.OWNER,
+    ("GET", "/api/v1/users"): Permission.OWNER,
+    # A user id is any string, slashes included. Block and unblock differ from the user itself by method.
+    ("POST", "/api/v1/users/{user_id:path}/block"): Permission.OWNER,
+    ("POST", "/api/v1/users/{user_id:path}/unblock"): Permission.OWNER,
+    ("GET", "/api/v1/users/{user_id:path}"): Permission.OWNER,
+    ("PATCH", "/api/v1/users/{user_id:path}"): Permission.OWNER,
+}
+
+_ROWS = tuple((method, compile_path(path)[0], permission) for (method, path), permission in PERMISSIONS.items())
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks: the owner (`key` is None), the holder of a virtual key, or nobody."""
+
+    owner: bool = False
+    key: VirtualKey | None = None
+
+
+NOBODY = Caller()
+OWNER = Caller(owner=True)
+
+
+def caller_of(request: Request) -> Caller:
+    caller: Caller = request.scope["tollhouse.caller"]
+    return caller
+
+
+class Gate:
+    """The ASGI layer in front of the router."""
+
+    def __init__(self, app: ASGIApp, deps: ControlDeps) -> None:
+        self.app = app
+        self.deps = deps
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})  # no WebSocket lives here
+            return
+        try:
+            scope["tollhouse.caller"] = self.admit(scope)
+        except Problem as problem:
+            await problem_response(problem)(scope, receive, send)
+            return
+        await self.app(scope, bounded(receive, self.deps.max_body_bytes), send)
+
+    def admit(self, scope: Scope) -> Caller:
+        """Raises Problem: 404, 405, 401 or 403."""
+        permission = permission_of(scope["method"], scope["path"])
+        if permission is Permission.PUBLIC or (permission is Permission.METRICS and self.deps.metrics_open):
+            return NOBODY
+        caller = identify(scope, self.deps)
+        if caller is NOBODY:
+            raise _missing()
+        if permission is Permission.KEY:
+            if caller.key is None:
+                raise Problem(
+                    403, "key_only", "This is about a virtual key: call it with one in `Authorization: Bearer`."
+                )
+        elif not caller.owner and permission is not Permission.OWN_CALL:
+            raise Problem(403, "owner_only", "This is for the owner: show the master key, not a virtual key.")
+        return caller
+
+
+def bounded(receive: Receive, max_body_bytes: int) -> Receive:
+    """Receives a body up to a size; what is larger is refused (413) before it is joined or parsed."""
+    received = 0
+
+    async def receive_some() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > max_body_bytes:
+            raise HTTPException(413, f"A body here has at most {max_body_bytes:,} bytes.")
+        return message
+
+    return receive_some
+
+
+def permission_of(method: str, path: str) -> Permission:
+    """Raises Problem: 404 for a path nobody may know, 405 for a method it has not."""
+    allowed = []
+    for row_method, pattern, permission in _ROWS:
+        if pattern.match(path):
+            if row_method == method or (method == "HEAD" and row_method == "GET"):
+                return permission
+            allowed.append(row_method)
+    if allowed:
+        methods = ", ".join(sorted(set(allowed)))
+        raise Problem(405, "method_not_allowed", f"{path} answers {methods}, not {method}.", headers={"allow": methods})
+    raise Problem(404, "not_found", f"There is nothing at {path}. The routes stand at /api/docs.")
+
+
+def identify(scope: Scope, deps: ControlDeps) -> Caller:
+    """The caller by the credential shown, else by the way they came. Raises Problem (401) for a wrong credential."""
+    shown = _credential(scope)
+    if shown is None:
+        server = scope.get("server")
+        return OWNER if server is not None and server[1] is None else NOBODY
+    # Both sides are hashed to one length first, so that the time tells nothing about the key's.
+    if deps.master_key and hmac.compare_digest(_fingerprint(shown), _fingerprint(deps.master_key)):
+        return OWNER
+    key = deps.own_key(shown)
+    if key is None:
+        raise Problem(
+            401,
+            "invalid_credentials",
+            "This is neither the master key nor a valid virtual key. The owner's is set by TOLLHOUSE_MASTER_KEY.",
+            headers={"www-authenticate": "Bearer"},
+        )
+    return Caller(key=key)
+
+
+def _fingerprint(text: str) -> bytes:
+    return hmac.digest(b"compare", text.encode("utf-8", "surrogateescape"), "sha256")
+
+
+def _credential(scope: Scope) -> str | None:
+    """The Bearer token or the `x-api-key` (as on the data plane); None without either."""
+    found: list[str] = []
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            found.append(token.strip() if scheme.lower() == "bearer" else "")
+        elif name == b"x-api-key":
+            found.append(value.decode("latin-1").strip())
+    if not found:
+        return None
+    return found[0] if len(set(found)) == 1 else ""
+
+
+def _missing() -> Problem:
+    return Problem(
+        401,
+        "missing_credentials",
+        "This needs the master key in `Authorization: Bearer …` (TOLLHOUSE_MASTER_KEY at the server), or the server's "
+        "Unix socket.",
+        headers={"www-authenticate": "Bearer"},
+    )

@@ -1,0 +1,51 @@
+"""The management API: one FastAPI application behind one gate."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import Message, Receive, Scope, Send
+
+from tollhouse import __version__
+from tollhouse.controlplane import budgets, keys, me, problems, reports, system, users
+from tollhouse.controlplane.access import Gate
+from tollhouse.controlplane.deps import ControlDeps
+from tollhouse.controlplane.problems import NO_STORE
+
+ROUTERS = (system.router, me.router, users.router, keys.router, budgets.router, reports.router)
+
+
+def build_api(deps: ControlDeps) -> FastAPI:
+    """The application to mount beside the data plane; also answers in-process, without a server."""
+    api = FastAPI(
+        title="Tollhouse",
+        version=__version__,
+        openapi_url=None,  # our own routes serve both, behind the gate and without foreign scripts
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
+    api.state.deps = deps
+    problems.install(api)
+    for router in ROUTERS:
+        api.include_router(router)
+    api.add_middleware(_Careful)
+    api.add_middleware(Gate, deps=deps)
+    return api
+
+
+class _Careful:
+    """No answer of this API is kept by a cache or guessed at by a browser; some carry secrets."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                there = {name for name, _ in message["headers"]}
+                more = [(name.encode(), value.encode()) for name, value in NO_STORE.items()]
+                message["headers"] = [*message["headers"], *(pair for pair in more if pair[0] not in there)]
+            await send(message)
+
+        await self.app(scope, receive, with_headers)

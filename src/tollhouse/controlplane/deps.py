@@ -1,0 +1,85 @@
+"""What the management API is handed by the composition root."""
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from sqlalchemy import Connection
+
+from tollhouse.ports import BudgetReader, StatusReader
+from tollhouse.storage.database import Database
+from tollhouse.terms.people import VirtualKey
+
+MAX_BODY_BYTES = 1 << 20
+"""Largest body of a management request; the largest legitimate one (metadata) is a few kilobytes."""
+
+T = TypeVar("T")
+
+
+async def _nothing_to_ship() -> None:
+    """Default of `shipped` where no journal runs."""
+
+
+def _no_models() -> Sequence[dict[str, Any]]:
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ControlDeps:
+    """Narrow values and calls; the API knows nothing of who stands behind them.
+
+    server_secret   key of the keyed hash under which virtual keys are stored
+    master_key      None: nobody is owner by bearer, only by the Unix socket or in-process
+    changed         makes a committed change of one user (None: of everybody) effective; awaited before the answer
+    own_key         which valid virtual key this text is; None for anything else
+    ready           None when the gateway may serve, else the reason why not
+    shipped         returns when everything settled so far stands in the ledger
+    models          what can be asked for: `id`, `provider`, `priced` and prices, one row a model or pattern
+    probe           one bounded look at each provider: name → `reachable`, `detail`, `duration_ms`; None: nothing runs
+    metrics_open    True: /metrics answers without credentials
+    timezone        whose calendar a new budget follows when nobody says
+    """
+
+    database: Database
+    server_secret: bytes
+    master_key: str | None
+    changed: Callable[[str | None], Awaitable[None]]
+    standing: BudgetReader
+    status: StatusReader
+    own_key: Callable[[str], VirtualKey | None]
+    ready: Callable[[], str | None]
+    metrics: Callable[[], bytes]
+    shipped: Callable[[], Awaitable[None]] = _nothing_to_ship
+    models: Callable[[], Sequence[dict[str, Any]]] = _no_models
+    probe: Callable[[], Awaitable[dict[str, Any]]] | None = None
+    metrics_open: bool = False
+    timezone: str = "UTC"
+    max_body_bytes: int = MAX_BODY_BYTES
+    now_ns: Callable[[], int] = time.time_ns
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a query. Raises StorageError."""
+        return await self.database.run(query)
+
+    async def write(self, change: Callable[[Connection], T], *, touches: Callable[[T], str | None]) -> T:
+        """Commit a change, then make it effective, before anybody is told that it was made.
+
+        touches   from the result, whose part of the directory changed: a user id, None for everybody
+
+        Raises StorageError; also when the change is committed but could not be made effective.
+        """
+        result = await self.database.run(change)
+        await self.changed(touches(result))
+        return result
+
+
+def deps_of(request: Request) -> ControlDeps:
+    deps: ControlDeps = request.app.state.deps
+    return deps
+
+
+Deps = Annotated[ControlDeps, Depends(deps_of)]

@@ -1,0 +1,189 @@
+"""A management API on a real database with written fakes behind it: what the composition root hands in, smaller."""
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from tollhouse.controlplane.api import build_api
+from tollhouse.controlplane.deps import ControlDeps
+from tollhouse.ports import BudgetStanding
+from tollhouse.rules import budgets as budget_rules
+from tollhouse.rules import keys as key_rules
+from tollhouse.storage import directory
+from tollhouse.storage.database import Database
+from tollhouse.storage.ledger import ship
+from tollhouse.terms.events import HoldRecord, Refused, SettleKind, Settlement, SettleRecord
+from tollhouse.terms.people import Budget, DirectoryImage, VirtualKey
+from tollhouse.terms.usage import Usage
+
+MASTER_KEY = "the-owner-0123456789abcdef"
+SECRET = b"server secret of the tests......"
+START_NS = 1_795_000_000 * 10**9
+"""A morning in November 2026."""
+NO_IMAGE = DirectoryImage((), (), (), (), {})
+
+
+@dataclass
+class Plane:
+    """What the API is told of the data plane: an image that changes only when `changed` is awaited."""
+
+    database: Database
+    now_ns: int = START_NS
+    image: DirectoryImage = NO_IMAGE
+    held: dict[str, int] = field(default_factory=dict)
+    told: list[str | None] = field(default_factory=list)
+    reason: str | None = None
+    shipped_calls: int = 0
+    waiting: list[Settlement] = field(default_factory=list)
+    """Settled, but not yet in the ledger."""
+
+    async def changed(self, user_id: str | None) -> None:
+        self.told.append(user_id)
+        self.image = await self.database.run(directory.load_image)
+
+    async def shipped(self) -> None:
+        self.shipped_calls += 1
+        waiting, self.waiting = self.waiting, []
+        if waiting:
+            await self.database.run(lambda connection: ship(connection, waiting))
+
+    def standing(self, budget: Budget) -> BudgetStanding:
+        start_s, end_s = budget_rules.window_of(budget.window, budget.timezone, self.now_ns // 10**9, None)
+        posted = self.image.posted.get((budget.budget_id, start_s), 0)
+        return BudgetStanding(budget, posted, self.held.get(budget.budget_id, 0), start_s, end_s)
+
+    def own_key(self, text: str) -> VirtualKey | None:
+        digest = key_rules.digest(SECRET, text.encode())
+        for secret in self.image.secrets:
+            if secret.digest == digest and (secret.expires_at_ns is None or secret.expires_at_ns > self.now_ns):
+                key = next(key for key in self.image.keys if key.key_id == secret.key_id)
+                blocked = any(user.user_id == key.user_id and user.blocked_at_ns for user in self.image.users)
+                ended = key.expires_at_ns is not None and key.expires_at_ns <= self.now_ns
+                return None if blocked or ended or key.revoked_at_ns else key
+        return None
+
+
+@dataclass
+class Desk:
+    """Where a test asks. As owner by the master key unless `bearer` says otherwise."""
+
+    plane: Plane
+    deps: ControlDeps
+
+    @cached_property
+    def api(self) -> FastAPI:
+        return build_api(self.deps)
+
+    def ask(
+        self, method: str, path: str, body: Any = None, *, bearer: str | None = MASTER_KEY, **how: Any
+    ) -> httpx.Response:
+        headers = {**({"authorization": f"Bearer {bearer}"} if bearer is not None else {}), **how.pop("headers", {})}
+        base_url = how.pop("base_url", "http://tollhouse:4000")
+        if body is not None:
+            how["json"] = body
+
+        async def go() -> httpx.Response:
+            transport = httpx.ASGITransport(self.api)
+            async with httpx.AsyncClient(transport=transport, base_url=base_url) as http:
+                return await http.request(method, path, headers=headers, **how)
+
+        return asyncio.run(go())
+
+    def get(self, path: str, **how: Any) -> Any:
+        answer = self.ask("GET", path, **how)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def make(self, path: str, **body: Any) -> Any:
+        answer = self.ask("POST", path, body)
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()
+
+    def problem(self, status: int, method: str, path: str, body: Any = None, **how: Any) -> dict[str, Any]:
+        answer = self.ask(method, path, body, **how)
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem: dict[str, Any] = answer.json()
+        assert problem["status"] == status
+        return problem
+
+    def with_deps(self, **changes: Any) -> "Desk":
+        return Desk(self.plane, replace(self.deps, **changes))
+
+
+def open_desk(path: Path) -> Desk:
+    database = Database.open(path / "tollhouse.db")
+    plane = Plane(database)
+    numbers = itertools.count(1)
+    deps = ControlDeps(
+        database=database,
+        server_secret=SECRET,
+        master_key=MASTER_KEY,
+        changed=plane.changed,
+        standing=plane,
+        status=lambda: {"base_url": "http://127.0.0.1:4000", "providers": []},
+        own_key=plane.own_key,
+        ready=lambda: plane.reason,
+        metrics=lambda: b"tollhouse_up 1\n",
+        shipped=plane.shipped,
+        now_ns=lambda: plane.now_ns,
+        random_bytes=lambda size: next(numbers).to_bytes(size, "big"),
+    )
+    return Desk(plane, deps)
+
+
+def settled(
+    request_id: str,
+    key: dict[str, Any],
+    *,
+    amount_nusd: int = 1_000_000,
+    kind: SettleKind = SettleKind.EXACT,
+    model: str = "claude-sonnet-4-5",
+    client: str = "curl",
+    at_ns: int = START_NS,
+    budgets: tuple[tuple[str, int], ...] = (),
+) -> Settlement:
+    hold = HoldRecord(
+        attempt_id=f"{request_id}-1",
+        request_id=request_id,
+        at_ns=at_ns,
+        org_id="default",
+        user_id=key["user_id"],
+        key_id=key["key_id"],
+        endpoint="messages",
+        provider="anthropic",
+        requested_model=model,
+        upstream_model=model,
+        price_version="1",
+        hold_nusd=10 * amount_nusd,
+        hold_tokens=10_000,
+        max_output_tokens=1_000,
+        streamed=True,
+        budgets=budgets,
+        client=client,
+    )
+    settle = SettleRecord(
+        attempt_id=hold.attempt_id,
+        at_ns=at_ns + 10**9,
+        kind=kind,
+        amount_nusd=amount_nusd,
+        usage=Usage(input_tokens=100, cache_read_tokens=50, output_tokens=20),
+        served_model=model,
+        status=200,
+        code="",
+        duration_us=1_500_000,
+        first_byte_us=250_000,
+    )
+    return Settlement(hold, settle)
+
+
+def refused(request_id: str, key: dict[str, Any]) -> Refused:
+    return Refused(
+        request_id, START_NS, "default", key["user_id"], key["key_id"], "messages", "gpt-5", 402, "budget_exhausted", 80
+    )
