@@ -1,0 +1,6 @@
+"""Background work of one process: ship settlements into the ledger, recover what a crash left."""
+
+from tollhouse.workers.recovery import RecoveryReport, recover
+from tollhouse.workers.shipper import Shipper, ShipperFacts, ShipperOptions
+
+__all__ = ["RecoveryReport", "Shipper", "ShipperFacts", "ShipperOptions", "recover"]
