@@ -1,0 +1,113 @@
+"""The command line: python -m bench [--json] [--quick] [--only call,event] [--pairs N] [--seconds S]."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from bench.figures import YARDSTICK, Bench, Figure, Plan
+from bench.gateways import Gateway, known
+from bench.machine import choose_cores, describe, pinned_to, work_in_batches
+from bench.problem import BenchProblem
+from bench.report import as_json, as_text
+from bench.running import mock_upstream, workplace
+
+FIGURES: dict[str, Callable[[Bench], Figure]] = {
+    "call": Bench.call,
+    "event": Bench.event,
+    "call_50kb": Bench.call_50kb,
+    "tls_call": Bench.tls_call,
+    "latency": Bench.latency,
+    "idle": Bench.idle,
+    "idle_stream": Bench.idle_stream,
+}
+PAIRS_LIMIT = 100
+SECONDS_LIMIT = 60.0
+
+
+def main(arguments: Sequence[str] | None = None, recipes: Sequence[Gateway] | None = None) -> int:
+    """Run and report; the exit code is 0, or 2 when it could not be measured."""
+    recipes = known() if recipes is None else recipes
+    options = _options(arguments, [recipe.name for recipe in recipes])
+    try:
+        chosen = [recipe for recipe in recipes if recipe.name in options.gateways]
+        with _ended_in_order():
+            figures = _measure(options, chosen)
+    except BenchProblem as problem:
+        sys.stderr.write(f"bench: {problem}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("bench: interrupted; everything that was started has been ended\n")
+        return 130
+    head: dict[str, object] = {
+        "machine": describe(),
+        "plan": {"pairs": options.pairs, "seconds": options.seconds, "quick": options.quick},
+    }
+    subject = next((recipe.name for recipe in chosen if recipe.name != YARDSTICK), YARDSTICK)
+    sys.stdout.write(json.dumps(as_json(subject, figures, head)) if options.json else as_text(figures))
+    sys.stdout.write("\n")
+    return 0
+
+
+def _measure(options: argparse.Namespace, recipes: Sequence[Gateway]) -> list[Figure]:
+    idle_streams, starts = (300, 3) if options.quick else (1_000, 5)
+    plan, cores = Plan(options.pairs, options.seconds, idle_streams, starts), choose_cores()
+    work_in_batches()
+    with workplace() as place, mock_upstream(place, cores) as upstream, pinned_to(cores.load):
+        bench = Bench(plan, cores, place, upstream, recipes)
+        return [FIGURES[name](bench) for name in options.only]
+
+
+def _options(arguments: Sequence[str] | None, names: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="What a call through Tollhouse costs beside nginx, in one run."
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout (progress is on stderr)")
+    parser.add_argument("--quick", action="store_true", help="3 short rounds, under 3 minutes in all")
+    parser.add_argument("--only", type=_one_of(FIGURES), default=list(FIGURES), metavar=",".join(FIGURES))
+    parser.add_argument("--gateways", type=_one_of(names), default=list(names), metavar=",".join(names))
+    parser.add_argument("--pairs", type=int, help="rounds of each figure (5; quick: 3)")
+    parser.add_argument("--seconds", type=float, help="length of one measurement (4; quick: 1.5)")
+    options = parser.parse_args(arguments)
+    if options.pairs is None:
+        options.pairs = 3 if options.quick else 5
+    if options.seconds is None:
+        options.seconds = 1.5 if options.quick else 4.0
+    if not 1 <= options.pairs <= PAIRS_LIMIT:
+        parser.error(f"--pairs must be between 1 and {PAIRS_LIMIT}")
+    if not 0.2 <= options.seconds <= SECONDS_LIMIT:
+        parser.error(f"--seconds must be between 0.2 and {SECONDS_LIMIT:.0f}")
+    return options
+
+
+def _one_of(names: Sequence[str] | dict[str, Callable[[Bench], Figure]]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        wanted = text.split(",")
+        unknown = [name for name in wanted if name not in names]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there is {', '.join(names)}")
+        return [name for name in names if name in wanted]
+
+    return parse
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM and Ctrl-C (which a shell's background job would ignore) unwind the run, and it ends what it started."""
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
