@@ -1,9 +1,9 @@
 """The limits of one process, in its memory. The rules are in rules/limits; here are the clocks and the holders.
 
-Nothing is awaited between the check and the charge, so calls cannot slip in between. All holders are checked before any
-is charged. Memory is bounded by the holders that count: after each new holder two old ones are looked at, and those
-with nothing in any window are dropped. What is counted is lost with the process; `restore` puts the counts of day and month
-back.
+Nothing is awaited between the check and the charge, so calls cannot slip in between. All holders are checked before
+any is charged. Memory is bounded by the holders that count: after each new holder two old ones are looked at, and
+those with nothing in any window are dropped. What is counted is lost with the process; `restore` puts the counts of
+day and month back.
 """
 
 import math
