@@ -58,6 +58,18 @@ def test_mock_reads_a_chunked_request(upstream: Upstream) -> None:
     assert b"[DONE]" in answer
 
 
+def test_mock_answers_every_request_of_a_connection(upstream: Upstream) -> None:
+    chunked = b"POST /v1/messages HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", upstream.port), 5.0) as sock:
+        sock.sendall((chunked + request(endpoint(upstream), plain_body())) * 2)
+        got = b""
+        while got.count(b'"output_tokens": 24') < 4:
+            received = sock.recv(65536)
+            assert received
+            got += received
+    assert got.count(b"HTTP/1.1 200 OK") == 4
+
+
 def test_a_body_has_the_size_asked_for() -> None:
     assert len(plain_body(50 * 1024)) == 50 * 1024
 
