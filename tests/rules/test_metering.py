@@ -105,6 +105,12 @@ def test_a_cancelled_stream_of_unknown_input_costs_the_bound_of_it() -> None:
     assert settled.tokens == 50_000 + output_tokens
 
 
+@pytest.mark.parametrize("input_known", [True, False])
+def test_an_estimate_is_never_above_the_hold(input_known: bool) -> None:
+    settled = settle(CLIENT_GONE, Seen(usage=USED, input_known=input_known, output_bound_tokens=1_000_000))
+    assert (settled.kind, settled.amount_nusd, settled.tokens) == (SettleKind.ESTIMATED, HOLD_NUSD, HOLD_TOKENS)
+
+
 def test_server_tools_of_a_cancelled_stream_are_assumed_used() -> None:
     held = Bound(150_000, 8_000_000, 20_000_000, fixed_nusd=20_000_005, tool_input_tokens=100_000)
     seen = Seen(usage=msgspec.structs.replace(USED, web_searches=1), input_known=True)
@@ -130,7 +136,7 @@ tokens = st.integers(0, 40_000)
     usage=st.builds(Usage, input_tokens=tokens, cache_write_1h_tokens=st.integers(0, 10_000), output_tokens=tokens),
     final=st.booleans(),
     input_known=st.booleans(),
-    output_bound_tokens=st.integers(0, 10_000),
+    output_bound_tokens=st.integers(0, 100_000),
     cancel_stops_billing=st.booleans(),
 )
 def test_only_an_exact_amount_is_ever_above_the_hold_and_only_a_refusal_is_free(

@@ -95,7 +95,7 @@ class ProviderPrices(msgspec.Struct, frozen=True):
 class Reviewed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Windows of one or several models; names without date, a dated snapshot counts as its model.
 
-    variants_permille   dearer variants the price data lacks, in thousandths of what they come on top of
+    variants_permille   variants the price data lacks, in thousandths of what they come on top of
     """
 
     names: tuple[str, ...]
@@ -305,11 +305,11 @@ class Catalogue:
 
 
 def _with_variants(card: RateCard, variants_permille: Mapping[str, int]) -> RateCard:
-    """The card with `name` on top of standard service and `variant+name` on top of every listed variant."""
+    """The card with `name` on top of standard service, and `variant+name` on top of every variant before it."""
     variants = dict(card.variants)
     for name, permille in variants_permille.items():
-        variants[name] = _scaled(card.standard, permille)
-        variants |= {f"{listed}+{name}": _scaled(ladder, permille) for listed, ladder in card.variants.items()}
+        on_top = {f"{before}+{name}": _scaled(ladder, permille) for before, ladder in variants.items()}
+        variants |= on_top | {name: _scaled(card.standard, permille)}
     return rate_card(
         version=card.version,
         source=card.source,
