@@ -110,7 +110,8 @@ def test_reviewed_variants_come_on_top_of_the_listed_ones() -> None:
         version="test", source="x", standard=SONNET.standard, variants={"fast": (Rates(6, 30, 8, 12, 2, 6, 30),)}
     )
     prices = {"a": ProviderPrices((PricedModel("x", Equals("x"), fast, None),))}
-    reviewed = {"a": ReviewedProvider(models=(Reviewed(names=("x",), variants_permille={"priority": 1000, "us": 1100}),))}
+    windows = Reviewed(names=("x",), variants_permille={"priority": 1000, "us": 1100})
+    reviewed = {"a": ReviewedProvider(models=(windows,))}
     found = Catalogue(prices, reviewed=reviewed).facts("a", "x").card
     assert found is not None
     assert found.variants["us"] == tuple(Rates(4, 17, 5, 7, 2, 4, 17, each) for each in (0, 200_000))

@@ -1,7 +1,7 @@
 """Compiles genai-prices to rate cards in integers, in a process of its own.
 
-genai-prices is a module of 30,000 lines of Decimal prices; importing it costs a serving process most of a second and
-tens of megabytes for data that changes with a release. `compile_prices` is the one door through which it is imported,
+genai-prices is a module of 30,000 lines of Decimal prices; importing it costs a serving process a third of a second
+and 30 MB for data that changes with a release. `compile_prices` is the one door through which it is imported,
 and `python -m tollhouse.storage.price_compiler FILE` the only process that goes through it, once per release of the
 data. What comes out is the JSON file that `storage/catalog` reads.
 
