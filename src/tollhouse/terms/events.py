@@ -67,6 +67,8 @@ class SettleRecord(msgspec.Struct, frozen=True, array_like=True, tag="S"):
     """From admission to the first byte of the upstream's answer; 0 if there was none."""
     upstream_request_id: str = ""
     response_bytes: int = 0
+    tokens: int = 0
+    """What token budgets count: input and output, bounded where it is not known; 0 when voided."""
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag="R"):

@@ -34,8 +34,6 @@ class Endpoint(StrEnum):
     COUNT_TOKENS = "count_tokens"
     CHAT_COMPLETIONS = "chat_completions"
     MODELS = "models"
-    REQUEST = "request"
-    """One's own record of a past request: `GET /v1/requests/{id}` and `GET /api/v1/requests/{id}`."""
 
 
 class ScopeKind(StrEnum):

@@ -1,0 +1,371 @@
+"""The house put together.
+
+Order of start, each step needing the one before: home (lock, secret) → database → journal and recovery → embedded model → prices and
+providers → directory → data plane. Shutdown runs the other way: ship what is settled, close the journal with its clean mark.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+
+from tollhouse.app import providers as setup
+from tollhouse.controlplane.api import build_api
+from tollhouse.controlplane.deps import ControlDeps
+from tollhouse.dataplane.accounts import Accounts, MoneyOptions
+from tollhouse.dataplane.edge import Edge, EdgeOptions, Gate
+from tollhouse.dataplane.exchange import Exchange, Plane, PlaneOptions
+from tollhouse.dataplane.head import RequestHead
+from tollhouse.dataplane.identify import VirtualKeyScheme
+from tollhouse.dataplane.plan import Planner
+from tollhouse.dataplane.snapshot import Snapshot
+from tollhouse.dialects.anthropic import ANTHROPIC
+from tollhouse.dialects.openai_chat import OPENAI_CHAT
+from tollhouse.journal import Journal, JournalOptions
+from tollhouse.limiter.memory import MemoryLimiter
+from tollhouse.rules import keys
+from tollhouse.rules.budgets import parse_budget
+from tollhouse.rules.catalog import Catalogue
+from tollhouse.settings import Settings
+from tollhouse.storage import directory
+from tollhouse.storage.catalog import open_catalogue
+from tollhouse.storage.database import Database
+from tollhouse.storage.home import Home
+from tollhouse.storage.ledger import SqliteLedger
+from tollhouse.telemetry import Gauges, Telemetry
+from tollhouse.terms.errors import Refusal, SettingsError
+from tollhouse.terms.names import DEFAULT_ORG, DialectName, ScopeKind
+from tollhouse.terms.people import Budget, VirtualKey
+from tollhouse.upstream.local import LocalModel
+from tollhouse.upstream.pool import Pool, PoolOptions
+from tollhouse.upstream.providers import build_provider
+from tollhouse.workers import RecoveryReport, Shipper, ShipperOptions, recover
+
+PRICES_NAME = "prices"
+PROBE_TIMEOUT_S = 3.0
+SHIP_TIMEOUT_S = 5.0
+"""How long a look at the log, and a shutdown, wait for the ledger to catch up; the journal keeps what is late."""
+
+
+class Store:
+    """Home, database and journal: what both the running server and a command without one need."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.home = Home(settings.home)
+        self.recovery: RecoveryReport | None = None
+
+    async def open(self) -> None:
+        """Take the home, open the database, bring journalled calls into the ledger. Raises SettingsError, StorageError, JournalError."""
+        settings = self.settings.storage
+        self.home.open()
+        try:
+            self.server_secret = self.home.server_secret()
+            self.database = Database.open(self.home.database)
+            self.ledger = SqliteLedger(self.database)
+            self.journal = Journal.open(
+                JournalOptions(
+                    directory=self.home.journal,
+                    durability=settings.durability,
+                    segment_bytes=settings.segment_bytes,
+                    min_free_bytes=settings.min_free_bytes,
+                )
+            )
+            self.recovery = await recover(self.journal, self.ledger, now_ns=time.time_ns())
+            await self.database.run(self._declare_budgets)
+        except BaseException:
+            self.home.close()
+            raise
+
+    def _declare_budgets(self, connection: Any) -> None:
+        """Budgets of the organisation as the settings state them: made, changed, and gone when no longer stated."""
+        wanted = {}
+        for text in self.settings.money.organisation_budgets:
+            limit, unit, window = parse_budget(text)
+            budget = Budget(
+                f"bud_settings_{unit}_{window}",
+                ScopeKind.ORGANISATION,
+                DEFAULT_ORG,
+                limit,
+                unit,
+                window,
+                self.settings.money.timezone,
+                created_at_ns=time.time_ns(),
+            )
+            wanted[budget.budget_id] = budget
+        for budget in directory.list_budgets(connection, limit=1000):
+            if budget.budget_id.startswith("bud_settings_") and budget.budget_id not in wanted:
+                directory.delete_budget(connection, budget.budget_id)
+        for budget in wanted.values():
+            if not directory.create_budget(connection, budget):
+                directory.update_budget(connection, budget)
+
+    def close(self) -> None:
+        self.journal.close()
+        self.database.close()
+        self.home.close()
+
+
+class House:
+    """The running gateway: store, providers, data plane and management API."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self.local: LocalModel | None = None
+        self.started_ns = time.time_ns()
+        self.warnings: list[str] = []
+        self.background: set[asyncio.Task[None]] = set()
+        self.request_stop: Callable[[], None] = lambda: None
+        """Set by who serves: ends serving, with a drain."""
+        self._stopping = False
+        self._boot = os.urandom(5).hex()
+        self._counter = 0
+
+    async def start(self) -> None:
+        """Everything up to the listeners. Raises TollhouseError with what is wrong and what to do."""
+        settings, store = self.settings, self.store
+        specs = tuple(setup.provider_spec(row) for row in setup.provider_rows(settings))
+        opening = asyncio.to_thread(self._open_catalogue, setup.price_ids(specs))
+        if setup.wants_local(settings):
+            self.local = LocalModel(setup.local_options(settings))
+            self.catalogue, _ = await asyncio.gather(opening, self.local.start())
+            specs += (setup.local_spec(self.local.base_url, self.local.api_key, self.local.model),)
+        else:
+            self.catalogue = await opening
+        if not specs:
+            self.warnings.append(
+                "No provider is configured: set ANTHROPIC_API_KEY or OPENAI_API_KEY, write `providers:` into the settings, "
+                "or install the extra `local`."
+            )
+        tls = setup.tls_context(settings)
+        self.providers = tuple(
+            build_provider(
+                spec,
+                allow_plain_http=settings.upstream.allow_plain_http,
+                tls=tls,
+                proxy_for=setup.proxy_for,
+            )
+            for spec in specs
+        )
+        self.planner = Planner(self.providers, lambda provider, model: self.catalogue.facts(provider.name, model))
+        self.shipper = Shipper(
+            store.ledger,
+            store.journal,
+            ShipperOptions(
+                max_backlog=settings.storage.max_backlog,
+                max_refused=settings.storage.max_refused_backlog,
+            ),
+        )
+        self.snapshot = Snapshot()
+        self.accounts = Accounts(
+            store.journal,
+            self.shipper,
+            MoneyOptions(
+                min_output_tokens=settings.money.min_output_tokens,
+                default_max_tokens=settings.money.default_max_tokens,
+                default_window_tokens=settings.money.default_window_tokens,
+                strict=settings.storage.durability == "strict",
+            ),
+            time.time_ns,
+        )
+        await self.changed(None)
+        self.shipper.start()
+        self._open_plane()
+
+    def _open_catalogue(self, price_ids: dict[str, str]) -> Catalogue:
+        try:
+            return open_catalogue(
+                self.store.home.path / PRICES_NAME,
+                price_ids=price_ids,
+                overrides=setup.price_overrides(self.settings),
+                free=frozenset((setup.LOCAL,)),
+            )
+        except ValueError as error:
+            raise SettingsError(f"prices: {error}") from error
+
+    def _open_plane(self) -> None:
+        listen, upstream = self.settings.listen, self.settings.upstream
+        self.pool = Pool(
+            PoolOptions(**{name: getattr(upstream, name) for name in PoolOptions.__struct_fields__})
+        )
+        self.virtual_keys = VirtualKeyScheme(self.snapshot, self.store.server_secret, time.time_ns)
+        self.telemetry = Telemetry(self.gauges)
+        cors_origins = frozenset(origin.encode("ascii") for origin in listen.cors_origins)
+        self.plane = Plane(
+            options=PlaneOptions(
+                answer_buffer_bytes=upstream.answer_buffer_bytes,
+                ping_after_s=upstream.ping_after_s,
+                drain_s=upstream.drain_s,
+                free_calls_per_minute=self.settings.count_tokens_per_minute,
+                cors_origins=cors_origins,
+            ),
+            dialects={DialectName.ANTHROPIC: ANTHROPIC, DialectName.OPENAI_CHAT: OPENAI_CHAT},
+            schemes=(self.virtual_keys,),
+            planner=self.planner,
+            limiter=MemoryLimiter(timezone=self.settings.money.timezone),
+            accounts=self.accounts,
+            pool=self.pool,
+            telemetry=self.telemetry,
+            note_refused=self.shipper.put_refused,
+            request_id=self.request_id,
+            now_ns=time.time_ns,
+        )
+        options = EdgeOptions(
+            **{name: getattr(listen, name) for name in EdgeOptions.__struct_fields__ if name != "cors_origins"},
+            cors_origins=cors_origins,
+        )
+        self.gate = Gate(options, self._make_exchange, asyncio.get_running_loop())
+
+    def _make_exchange(self, edge: Edge, head: RequestHead) -> Exchange:
+        return Exchange(self.plane, self.gate, edge, head)
+
+    def request_id(self) -> str:
+        """Unique over restarts and processes, sortable by time: milliseconds, this process's random part, a count."""
+        self._counter += 1
+        return f"req_{time.time_ns() // 1_000_000:011x}{self._boot}{self._counter & 0xFFFFFF:06x}"
+
+    async def stop(self) -> None:
+        """After the drain: everything settled is shipped, then the doors close. What cannot be shipped stays in the journal."""
+        self._stopping = True
+        self.gate.close()
+        self.pool.close()
+        await self.shipper.stop(SHIP_TIMEOUT_S)
+        if self.local is not None:
+            await self.local.stop()
+
+    # --- what the management API is handed
+
+    async def changed(self, user_id: str | None) -> None:
+        """Make a committed change effective: the next request sees it."""
+        image = await self.store.database.run(lambda connection: directory.load_image(connection, user_id))
+        self.accounts.adopt(image)
+        self.snapshot.replace(image, user_id)
+
+    def own_key(self, text: str) -> VirtualKey | None:
+        """The key this text is, if it is good."""
+        if not keys.is_well_formed(text):
+            return None
+        try:
+            return self.virtual_keys.principal_of(text.encode("ascii")).key
+        except Refusal:
+            return None
+
+    def ready(self) -> str | None:
+        """Why calls cannot be served right now."""
+        if self._stopping or self.gate.draining:
+            return "shutting down"
+        if not self.store.journal.healthy:
+            return "the journal cannot be written"
+        if self.shipper.full:
+            return "the ledger is behind"
+        if self.local is not None and len(self.providers) == 1 and self.local.state != "ready":
+            return f"the embedded model is {self.local.state}"
+        return None
+
+    def build_api(self) -> FastAPI:
+        return build_api(
+            ControlDeps(
+                database=self.store.database,
+                server_secret=self.store.server_secret,
+                master_key=self.settings.master_key or None,
+                changed=self.changed,
+                standing=self.accounts,
+                status=self.status,
+                own_key=self.own_key,
+                ready=self.ready,
+                metrics=self.telemetry.render,
+                shipped=self.shipped,
+                models=self.models,
+                probe=self.probe,
+                metrics_open=self.settings.metrics_open,
+                timezone=self.settings.money.timezone,
+            )
+        )
+
+    async def shipped(self) -> None:
+        """Everything settled so far stands in the ledger, or the wait for it was long enough."""
+        await self.shipper.flush(SHIP_TIMEOUT_S)
+
+    def models(self) -> Sequence[dict[str, Any]]:
+        """One row a provider and pattern, with the prices of those that are names."""
+        rows = []
+        for provider in self.providers:
+            for model in dict.fromkeys((*provider.advertised, *provider.models)):
+                card = self.catalogue.facts(provider.name, model).card
+                rows.append(
+                    {
+                        "id": model,
+                        "provider": provider.name,
+                        "priced": card is not None,
+                        "input_usd_per_mtok": None if card is None else card.input / 1e6,
+                        "output_usd_per_mtok": None if card is None else card.output / 1e6,
+                        "price_source": None if card is None else card.version,
+                    }
+                )
+        return rows
+
+    async def probe(self) -> dict[str, Any]:
+        """Whether each provider accepts a connection; nothing is sent."""
+
+        async def look(host: str, port: int, tls: bool) -> dict[str, Any]:
+            started = time.monotonic()
+            try:
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    _, writer = await asyncio.open_connection(host, port, ssl=tls or None)
+                writer.close()
+                detail, reachable = "", True
+            except (OSError, TimeoutError) as error:
+                detail, reachable = str(error) or type(error).__name__, False
+            return {"reachable": reachable, "detail": detail, "duration_ms": round((time.monotonic() - started) * 1e3, 1)}
+
+        origins = [provider.origin for provider in self.providers]
+        found = await asyncio.gather(*(look(origin.host, origin.port, origin.tls is not None) for origin in origins))
+        return {provider.name: result for provider, result in zip(self.providers, found, strict=True)}
+
+    def status(self) -> dict[str, Any]:
+        """Facts of the running gateway, without a secret."""
+        recovery = self.store.recovery
+        return {
+            "pid": os.getpid(),
+            "home": str(self.settings.home),
+            "started_at_ns": self.started_ns,
+            "warnings": list(self.warnings),
+            "journal": {"durability": self.settings.storage.durability} | msgspec.structs.asdict(self.store.journal.facts),
+            "ledger": {"full": self.shipper.full} | msgspec.structs.asdict(self.shipper.facts),
+            "recovered": None if recovery is None else {"crashed": recovery.crashed, "settled": recovery.settled},
+            "holds": len(self.accounts.holds),
+            "bound_violations": self.accounts.bound_violations,
+            "local": None if self.local is None else {"model": self.local.model, "state": self.local.state},
+            "upstream": self.pool.standing(),
+            "providers": [
+                {
+                    "name": provider.name,
+                    "kind": provider.kind,
+                    "base": f"{'https' if provider.origin.tls else 'http'}://{provider.origin.authority}",
+                    "credential": f"…{provider.credential_hint}" if provider.credential_hint else "",
+                    "models": list(provider.models),
+                    "dialects": [dialect.value for dialect in provider.dialects],
+                }
+                for provider in self.providers
+            ],
+        }
+
+    def gauges(self) -> Gauges:
+        return {
+            "connections": ("Client connections open.", len(self.gate.edges)),
+            "exchanges": ("Calls being received or answered.", len(self.gate.working)),
+            "buffered_body_bytes": ("Request bodies in memory.", self.gate.buffered_bytes),
+            "holds": ("Holds in force.", len(self.accounts.holds)),
+            "ledger_backlog": ("Settled calls on their way to the ledger.", self.shipper.facts.backlog),
+            "bound_violations": ("Calls that cost more than their bound.", self.accounts.bound_violations),
+            "journal_healthy": ("1 while the journal can be written.", float(self.store.journal.healthy)),
+            "keys": ("Secrets by which somebody is known.", len(self.snapshot.by_digest)),
+        }
+
+

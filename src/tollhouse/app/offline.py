@@ -1,0 +1,58 @@
+"""The management API without a server: for commands when nothing runs."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from tollhouse.app.house import Store
+from tollhouse.controlplane.api import build_api
+from tollhouse.controlplane.deps import ControlDeps
+from tollhouse.ports import BudgetStanding
+from tollhouse.rules.budgets import window_of
+from tollhouse.settings import Settings
+from tollhouse.storage import directory
+from tollhouse.terms.people import Budget
+
+
+class StoredBudgets:
+    """Standing of budgets as the database has it: nothing is held when nothing runs."""
+
+    def __init__(self, posted: dict[tuple[str, int], int]) -> None:
+        self._posted = posted
+
+    def standing(self, budget: Budget) -> BudgetStanding:
+        opened_at_s = max((start for budget_id, start in self._posted if budget_id == budget.budget_id), default=None)
+        start_s, end_s = window_of(budget.window, budget.timezone, time.time(), opened_at_s)
+        return BudgetStanding(budget, self._posted.get((budget.budget_id, start_s), 0), 0, start_s, end_s)
+
+
+@contextlib.asynccontextmanager
+async def offline_api(settings: Settings) -> AsyncIterator[FastAPI]:
+    """The API on this home's store, which is ours alone until the end. Raises SettingsError when somebody else has it."""
+    store = Store(settings)
+    await store.open()
+    try:
+        image = await store.database.run(lambda connection: directory.load_image(connection, None))
+
+        async def changed(_user_id: str | None) -> None:
+            """No snapshot to refresh."""
+
+        yield build_api(
+            ControlDeps(
+                database=store.database,
+                server_secret=store.server_secret,
+                master_key=None,
+                changed=changed,
+                standing=StoredBudgets(dict(image.posted)),
+                status=lambda: {"home": str(Path(settings.home)), "running": False},
+                own_key=lambda _text: None,
+                ready=lambda: "no server runs",
+                metrics=lambda: b"",
+                timezone=settings.money.timezone,
+            )
+        )
+    finally:
+        store.close()

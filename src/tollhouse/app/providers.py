@@ -1,0 +1,145 @@
+"""From settings and environment to providers: which there are, what they may be shown, what is refused at load."""
+
+import os
+import ssl
+import urllib.request
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tollhouse.rules.catalog import PriceOverride
+from tollhouse.rules.credential_kinds import upstream_problem
+from tollhouse.settings import ProviderSettings, Settings, read_secret
+from tollhouse.terms.errors import SettingsError
+from tollhouse.upstream.local import LocalModelOptions, find_weights
+from tollhouse.upstream.pool import Proxy
+from tollhouse.upstream.providers import KINDS, ProviderSpec
+
+ENVIRONMENT_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+DEFAULT_MODELS = {
+    "anthropic": ("claude-*",),
+    "openai": ("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*", "codex-*"),
+}
+LOCAL = "local"
+LOCAL_KEEP_ALIVE_S = 4.0
+"""llama.cpp's server closes connections that are idle for 5 s."""
+LOCAL_MAX_CONNECTIONS = 48
+"""Each call it is working on or keeps waiting holds one of its 64 threads; with none left even its health check waits."""
+
+
+def provider_rows(settings: Settings) -> tuple[ProviderSettings, ...]:
+    """The rows of the settings; without any, one for each vendor whose key is in the environment."""
+    if settings.providers or settings.only_local:
+        return () if settings.only_local else settings.providers
+    return tuple(
+        ProviderSettings(name=kind, kind=kind, api_key=f"env:{variable}", models=DEFAULT_MODELS[kind])
+        for kind, variable in ENVIRONMENT_KEYS.items()
+        if os.environ.get(variable, "").strip()
+    )
+
+
+def provider_spec(row: ProviderSettings) -> ProviderSpec:
+    """A row with its credential read and checked. Raises SettingsError."""
+    where = f"providers.{row.name}.api_key"
+    variable = ENVIRONMENT_KEYS[row.kind]
+    credential = ""
+    if row.api_key:
+        credential = read_secret(row.api_key, where=where)
+    elif not row.base_url:
+        credential = read_secret(f"env:{variable}", where=where)
+    problem = upstream_problem(credential) if credential else None
+    if problem is not None:
+        raise SettingsError(f"{where}: {problem}")
+    names = row.list_models or tuple(model for model in row.models if not set(model) & set("*?["))
+    return ProviderSpec(
+        row.name,
+        row.kind,
+        row.base_url,
+        credential,
+        row.models,
+        names,
+        row.price_provider,
+        row.cancel_stops_billing,
+    )
+
+
+def wants_local(settings: Settings) -> bool:
+    """Whether the embedded model is to run: asked for, or nothing else is configured and it is installed."""
+    if settings.local.enabled is not None:
+        return settings.local.enabled
+    return not provider_rows(settings) and find_weights(local_options(settings)) is not None
+
+
+def local_options(settings: Settings) -> LocalModelOptions:
+    local = settings.local
+    return LocalModelOptions(
+        gguf=None if local.gguf is None else str(local.gguf),
+        alias=local.alias,
+        context_tokens=local.context_tokens,
+        parallel=local.parallel,
+        threads=local.threads,
+        start_timeout_s=local.start_timeout_s,
+    )
+
+
+def local_spec(base_url: str, api_key: str, model: str) -> ProviderSpec:
+    """The embedded model as a provider row."""
+    return ProviderSpec(
+        LOCAL,
+        LOCAL,
+        base_url,
+        api_key,
+        (model,),
+        (model,),
+        price_provider="",
+        cancel_stops_billing=True,
+        keep_alive_s=LOCAL_KEEP_ALIVE_S,
+        max_connections=LOCAL_MAX_CONNECTIONS,
+    )
+
+
+def price_ids(specs: tuple[ProviderSpec, ...]) -> dict[str, str]:
+    """Provider name → id in the price data."""
+    return {
+        spec.name: KINDS[spec.kind].price_provider if spec.price_provider is None else spec.price_provider
+        for spec in specs
+        if spec.kind in KINDS
+    }
+
+
+def price_overrides(settings: Settings) -> dict[str, PriceOverride]:
+    """The operator's own prices. Raises SettingsError naming the model."""
+    overrides = {}
+    for model, facts in settings.prices.items():
+        try:
+            overrides[model] = msgspec.convert(facts, PriceOverride)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"prices.{model}: {error}") from error
+    return overrides
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """Certificates and names are checked, always; `upstream.ca_file` adds a private authority."""
+    try:
+        context = ssl.create_default_context(cafile=None)
+        if settings.upstream.ca_file is not None:
+            context.load_verify_locations(settings.upstream.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"upstream.ca_file: cannot load {settings.upstream.ca_file}: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def proxy_for(scheme: str, host: str) -> Proxy | None:
+    """HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, as curl reads them; loopback is never proxied."""
+    if host in ("127.0.0.1", "localhost", "::1") or urllib.request.proxy_bypass(host):
+        return None
+    proxies = urllib.request.getproxies()
+    url = proxies.get(scheme) or proxies.get("all")
+    if not url:
+        return None
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme != "http" or not parts.hostname:
+        raise SettingsError(f"the proxy {parts.scheme}://{parts.hostname} of the environment is not an http:// proxy; none other is supported")
+    return Proxy.from_url(parts)

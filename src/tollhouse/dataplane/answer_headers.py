@@ -1,0 +1,98 @@
+"""The headers of an answer: what of the provider's travels on, and what this house says about the call.
+
+    x-tollhouse-request-id            on every answer; also in the log and the ledger
+    x-tollhouse-held-usd              the worst case held for this call
+    x-tollhouse-budget                whose budget binds, such as `user alice`
+    x-tollhouse-budget-remaining-usd  what is left of it with this call held (`-tokens`, `-requests` for other units)
+    x-tollhouse-budget-reset          when its window ends, seconds since 1970 UTC
+    x-tollhouse-max-tokens            the output cap sent instead of the client's, with `; clamped` or `; injected`
+    x-tollhouse-cost-usd              the real cost, when the answer was whole before its head went out
+    x-tollhouse-overhead-ms           time spent here before the provider was called
+    x-ratelimit-*-requests            room in the tightest request limit (Anthropic clients: anthropic-ratelimit-requests-*)
+"""
+
+import math
+
+from tollhouse.dataplane.accounts import MoneyHold
+from tollhouse.dataplane.head import HOP_BY_HOP
+from tollhouse.ports import LimitStanding
+from tollhouse.terms.money import NUSD_PER_USD
+from tollhouse.terms.people import BudgetUnit
+from tollhouse.upstream.pool import Headers
+
+DROPPED = HOP_BY_HOP | {
+    b"content-length",
+    b"set-cookie",
+    b"alt-svc",
+    b"strict-transport-security",
+    b"anthropic-organization-id",
+    b"openai-organization",
+    b"openai-project",
+}
+"""Not for our clients: framing is ours, cookies and organisation belong to the operator's account."""
+DROPPED_PREFIXES = (b"anthropic-ratelimit-", b"x-ratelimit-", b"access-control-", b"x-tollhouse-")
+"""Limits of the shared key say nothing to one of its users; CORS is decided here."""
+
+EXPOSED = (
+    b"x-tollhouse-request-id, x-tollhouse-held-usd, x-tollhouse-budget, x-tollhouse-budget-remaining-usd, x-tollhouse-budget-reset, "
+    b"x-tollhouse-max-tokens, x-tollhouse-cost-usd, x-tollhouse-overhead-ms, request-id, x-request-id, retry-after"
+)
+
+
+def forwarded(headers: Headers) -> bytes:
+    """The provider's header lines that travel on."""
+    return b"".join(
+        [b"%b: %b\r\n" % pair for pair in headers if pair[0] not in DROPPED and not pair[0].startswith(DROPPED_PREFIXES)]
+    )
+
+
+def usd(amount_nusd: int) -> str:
+    """Nine decimals, by integer arithmetic."""
+    sign = "-" if amount_nusd < 0 else ""
+    whole, fraction = divmod(abs(amount_nusd), NUSD_PER_USD)
+    return f"{sign}{whole}.{fraction:09d}"
+
+
+def of_hold(hold: MoneyHold) -> str:
+    """What is held and what binds, as header lines."""
+    text = f"x-tollhouse-held-usd: {usd(hold.record.hold_nusd)}\r\n"
+    binding = hold.binding()
+    if binding is not None:
+        budget = binding.budget
+        left = usd(binding.room) if budget.unit is BudgetUnit.USD else binding.room
+        scope_id = budget.scope_id.encode("ascii", "backslashreplace").decode("ascii")
+        text += (
+            f"x-tollhouse-budget: {budget.scope.value} {printable(scope_id)}\r\n"
+            f"x-tollhouse-budget-remaining-{budget.unit.value}: {left}\r\n"
+        )
+        if binding.end_s != math.inf:
+            text += f"x-tollhouse-budget-reset: {int(binding.end_s)}\r\n"
+    cap = hold.cap
+    if cap.edit:
+        text += f"x-tollhouse-max-tokens: {cap.max_output_tokens}; {'clamped' if cap.clamped else 'injected'}\r\n"
+    return text
+
+
+def of_limits(standing: LimitStanding, *, anthropic: bool) -> str:
+    """Room in the tightest request limit, in the words the caller's SDK knows."""
+    text = (
+        f"x-ratelimit-limit-requests: {standing.limit}\r\n"
+        f"x-ratelimit-remaining-requests: {standing.remaining}\r\n"
+        f"x-ratelimit-reset-requests: {standing.reset_s:.3f}s\r\n"
+    )
+    if anthropic:
+        text += (
+            f"anthropic-ratelimit-requests-limit: {standing.limit}\r\n"
+            f"anthropic-ratelimit-requests-remaining: {standing.remaining}\r\n"
+        )
+    return text
+
+
+def cors(origin: bytes) -> bytes:
+    """For an origin that is on the list."""
+    return b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\nvary: origin\r\n" % (origin, EXPOSED)
+
+
+def printable(text: str) -> str:
+    """No control character may reach a header line: user ids are any string."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)

@@ -1,0 +1,43 @@
+"""Walks the plan: sends one attempt upstream and waits for its end, while the bytes flow past by callbacks.
+
+Another attempt may follow only while no byte of the answer has reached the client; each has its own hold.
+"""
+
+from typing import TYPE_CHECKING
+
+from tollhouse.dataplane.accounts import MoneyHold
+from tollhouse.dataplane.head import RequestHead
+from tollhouse.dataplane.plan import Attempt
+from tollhouse.dataplane.relay import Relay
+from tollhouse.terms.ask import Ask
+from tollhouse.terms.errors import UpstreamClosed
+from tollhouse.upstream.providers import Lane
+
+if TYPE_CHECKING:
+    from tollhouse.dataplane.exchange import Exchange
+
+
+async def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Attempt, ask: Ask, body: bytes) -> None:
+    """One attempt, to its end. Raises UpstreamError; `sent` says whether the provider may have begun to work."""
+    assert attempt.lane is not None
+    exchange.provider_name = attempt.provider.name
+    body = exchange.dialect.edit(
+        body,
+        ask,
+        model=attempt.upstream_model if attempt.upstream_model != ask.model else None,
+        max_output_tokens=hold.cap.max_output_tokens if hold.cap.edit else None,
+        include_usage=ask.stream and not ask.include_usage,
+    )
+    message = request_bytes(exchange.head, attempt.lane, body)
+    if exchange.has_left():
+        raise UpstreamClosed("the client is gone", sent=False)
+    relay.call = call = await exchange.plane.pool.start(hold, attempt.provider.origin, message, relay)
+    if exchange.has_left():
+        exchange.departed()
+    await call.done
+
+
+def request_bytes(head: RequestHead, lane: Lane, body: bytes) -> bytes:
+    """The request for the provider: our credential and framing, the client's other headers, its body."""
+    target = lane.path + b"?" + head.query if head.query else lane.path
+    return b"POST %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (target, lane.fixed_headers, head.forwarded, len(body), body)

@@ -1,0 +1,519 @@
+"""The edge: uvicorn's httptools protocol, with data-plane paths answered by callbacks and everything else handed to ASGI.
+
+Theory. A connection is in one *phase*, and one sweep over all connections (no timer per request) ends what takes too long:
+
+    IDLE    nothing of a request has come        → closed after keep_alive_s (head_timeout_s before the first request)
+    HEAD    a request line or header is coming   → 408 after head_timeout_s
+    BODY    a body is coming                     → 408 after body_timeout_s without its end
+    WORK    a whole request waits for its answer → no deadline here; but an unread answer ends after stall_timeout_s
+    LINGER  answered before its body ended       → the rest is thrown away for a moment, then closed
+
+Requests that come while an earlier one is unanswered are pipelined: they wait in order and reading pauses. What llhttp lets pass
+and a gateway must not is refused here, before routing: missing or double Host, a Transfer-Encoding other than `chunked` or
+any in HTTP/1.0, trailers, absolute-form, versions other than 1.0 and 1.1. After such a request the connection is closed:
+where one request ends and the next begins is no longer certain (RFC 9112 §11.2).
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+import httptools
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from tollhouse.dataplane.head import MalformedHead, RequestHead, read_head, route_of
+
+SWEEP_S = 0.25
+LINGER_S = 2.0
+LINGER_BYTES = 1024 * 1024
+ASGI_MAX_BODY_BYTES = 1024 * 1024
+"""Management requests are small."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+class Phase(IntEnum):
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+    WORK = 3
+    LINGER = 4
+
+
+class EdgeOptions(msgspec.Struct, frozen=True):
+    """Numbers of the edge; every one is a setting under `listen`."""
+
+    head_timeout_s: float = 10.0
+    body_timeout_s: float = 60.0
+    keep_alive_s: float = 75.0
+    stall_timeout_s: float = 120.0
+    max_head_bytes: int = 65_536
+    max_body_bytes: int = 32 * 1024 * 1024
+    max_buffered_bytes: int = 1024 * 1024 * 1024
+    max_connections: int = 20_000
+    cors_origins: frozenset[bytes] = frozenset()
+
+
+class Visitor:
+    """One data-plane request as the edge sees it; `exchange.Exchange` is the real one. Also what uvicorn expects of a cycle."""
+
+    __slots__ = ("body", "body_bytes", "body_done", "disconnected", "edge", "head", "keep_alive", "response_complete", "started_at")
+
+    def __init__(self, edge: "Edge", head: RequestHead) -> None:
+        self.edge = edge
+        self.head = head
+        self.body: list[bytes] = []
+        self.body_bytes = 0
+        self.body_done = False
+        self.keep_alive = head.keep_alive
+        self.response_complete = False
+        self.disconnected = False
+        self.started_at = edge.loop.time()
+
+    @property
+    def message_event(self) -> "Visitor":
+        """uvicorn sets its cycle's event when the connection ends; ours is told by `departed`."""
+        return self
+
+    def set(self) -> None:
+        """See message_event."""
+
+    # What the edge tells a visitor
+
+    def arrived(self) -> None:
+        """The head is complete and it is this request's turn; the body may still be coming."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """The body is complete too."""
+        raise NotImplementedError
+
+    def departed(self) -> None:
+        """The client is gone."""
+        raise NotImplementedError
+
+    def refuse(self, status: int, code: str, message: str) -> None:
+        """The edge found something wrong: answer in the caller's dialect, then the connection closes."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+
+    def resume(self) -> None:
+        """The client reads again."""
+
+    def tick(self, now: float) -> None:
+        """Called by the sweep while this request is being answered."""
+
+
+class Gate:
+    """What all connections share: options, counters, the sweep, and how a visitor is made."""
+
+    def __init__(
+        self, options: EdgeOptions, make_visitor: Callable[["Edge", RequestHead], Visitor], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.options = options
+        self.make_visitor = make_visitor
+        self.loop = loop
+        self.edges: set[Edge] = set()
+        self.ticks = 0
+        self.buffered_bytes = 0
+        self.draining = False
+        self.refused_connections = 0
+        self._limits = {
+            Phase.HEAD: round(options.head_timeout_s / SWEEP_S),
+            Phase.BODY: round(options.body_timeout_s / SWEEP_S),
+            Phase.LINGER: round(LINGER_S / SWEEP_S),
+        }
+        self._keep_alive_ticks = round(options.keep_alive_s / SWEEP_S)
+        self._stall_ticks = round(options.stall_timeout_s / SWEEP_S)
+        self._timer: asyncio.TimerHandle | None = loop.call_later(SWEEP_S, self._sweep)
+
+    def protocol_class(self) -> Callable[..., "Edge"]:
+        """What uvicorn's Config takes as `http`: it builds protocols itself, so the gate comes in by this closure."""
+        gate = self
+
+        class BoundEdge(Edge):
+            def __init__(self, **uvicorn_arguments: Any) -> None:
+                super().__init__(gate, **uvicorn_arguments)
+
+        return BoundEdge
+
+    def _sweep(self) -> None:
+        self.ticks += 1
+        now = self.loop.time()
+        for edge in list(self.edges):
+            age = self.ticks - edge.phase_tick
+            phase = edge.phase
+            if phase is Phase.WORK:
+                edge.sweep_work(now, self._stall_ticks)
+            elif phase is Phase.IDLE:
+                if age > (self._keep_alive_ticks if edge.served else self._limits[Phase.HEAD]):
+                    edge.transport.close()
+            elif age > self._limits[phase]:
+                edge.overdue()
+        self._timer = self.loop.call_later(SWEEP_S, self._sweep)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    @property
+    def working(self) -> list[Visitor]:
+        """Data-plane requests being received or answered right now."""
+        return [edge.running for edge in self.edges if isinstance(edge.running, Visitor) and not edge.running.response_complete]
+
+
+class Edge(HttpToolsProtocol):
+    """One client connection."""
+
+    def __init__(self, gate: Gate, **uvicorn_arguments: Any) -> None:
+        super().__init__(**uvicorn_arguments)
+        self.gate = gate
+        self.phase = Phase.IDLE
+        self.phase_tick = gate.ticks
+        self.served = False
+        self.head_bytes = 0
+        self.deaf = False
+        self.lingered_bytes = 0
+        self.running: Any = None
+        """The request whose turn it is: a Visitor or one of uvicorn's cycles."""
+        self.cycle: Any
+        self.stalled_tick = 0
+        self.asgi_body_bytes = 0
+
+    def set_phase(self, phase: Phase) -> None:
+        self.phase = phase
+        self.phase_tick = self.gate.ticks
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.gate.edges.add(self)
+        self.phase_tick = self.gate.ticks
+        if len(self.gate.edges) > self.gate.options.max_connections:
+            self.gate.refused_connections += 1
+            self.refuse_plain(503, "too many connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gate.edges.discard(self)
+        waiting = [cycle for cycle, _ in self.pipeline]
+        self.pipeline.clear()
+        running, self.running = self.running, None
+        super().connection_lost(exc)
+        for cycle in dict.fromkeys((running, self.cycle, *waiting)):
+            if cycle is None or cycle.response_complete:
+                continue
+            cycle.disconnected = True
+            if isinstance(cycle, Visitor):
+                self.forget_body(cycle)
+                cycle.departed()
+            else:
+                cycle.message_event.set()
+
+    def data_received(self, data: bytes) -> None:
+        if self.deaf:
+            return
+        self._unset_keepalive_if_required()
+        if self.phase is Phase.LINGER:
+            self.lingered_bytes += len(data)
+            if self.lingered_bytes > LINGER_BYTES:
+                self.transport.close()
+                return
+        elif self.phase is Phase.HEAD or self.phase is Phase.IDLE:
+            self.head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.deaf = True  # we do not switch protocols: what follows is not HTTP; the request itself is answered
+            if self.cycle is not None:
+                self.cycle.keep_alive = False
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            if not isinstance(cause, MalformedHead):
+                self.deaf = True
+                raise
+            self.broken(cause.status, cause.code, str(cause))
+        except httptools.HttpParserError as error:
+            self.broken(400, "malformed_request", f"This is not a valid HTTP/1.1 request: {error}")
+        else:
+            if self.phase is Phase.HEAD and self.head_bytes > self.gate.options.max_head_bytes:
+                limit = self.gate.options.max_head_bytes
+                self.broken(431, "head_too_large", f"The request line and headers exceed {limit} bytes (listen.max_head_bytes).")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.stalled_tick = self.gate.ticks
+        if isinstance(self.running, Visitor):
+            self.running.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if isinstance(self.running, Visitor):
+            self.running.resume()
+
+    # --- parser callbacks, in the order of a request
+
+    def on_message_begin(self) -> None:
+        # uvicorn builds an ASGI scope here; it is built only once the path is known to need one.
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        if self.phase is not Phase.LINGER:
+            self.set_phase(Phase.HEAD)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.phase is not Phase.HEAD:
+            if self.phase is Phase.LINGER:
+                return
+            raise MalformedHead(400, "trailers_refused", "Trailers after a body are not accepted; send them as headers.")
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self.phase is Phase.LINGER:
+            return
+        parser = self.parser
+        head = read_head(
+            parser.get_method(),
+            self.url,
+            self.headers,
+            parser.get_http_version(),
+            parser.should_keep_alive(),
+            self.gate.options.max_head_bytes,
+        )
+        self.head_bytes = 0
+        self.set_phase(Phase.BODY)
+        route = route_of(head)
+        if route is None:
+            self.hand_to_asgi(head)
+            return
+        head.route = route
+        visitor = self.gate.make_visitor(self, head)
+        self.cycle = visitor
+        if self.running is None or self.running.response_complete:
+            self.take_turn(visitor)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((visitor, self.app))  # type: ignore[arg-type]
+
+    def on_body(self, data: bytes) -> None:
+        cycle = self.cycle
+        if isinstance(cycle, Visitor):
+            if cycle.response_complete or self.phase is Phase.LINGER:
+                return
+            size = len(data)
+            cycle.body.append(data)
+            cycle.body_bytes += size
+            self.gate.buffered_bytes += size
+            options = self.gate.options
+            if cycle.body_bytes > options.max_body_bytes:
+                self.too_large(cycle)
+            elif self.gate.buffered_bytes > options.max_buffered_bytes:
+                cycle.refuse(503, "overloaded", "Too many request bodies are being received at once; try again shortly.")
+            return
+        if self.phase is Phase.LINGER:
+            return
+        self.asgi_body_bytes += len(data)
+        if self.asgi_body_bytes > ASGI_MAX_BODY_BYTES:
+            raise MalformedHead(413, "request_too_large", f"A management request has at most {ASGI_MAX_BODY_BYTES} bytes.")
+        super().on_body(data)
+
+    def on_message_complete(self) -> None:
+        cycle = self.cycle
+        if self.phase is Phase.LINGER:
+            self.transport.close()
+            return
+        self.set_phase(Phase.WORK)
+        if isinstance(cycle, Visitor):
+            cycle.body_done = True
+            if cycle is self.running and not cycle.response_complete:
+                cycle.begin()
+        elif cycle is not None:
+            super().on_message_complete()
+
+    # --- turns
+
+    def take_turn(self, visitor: Visitor) -> None:
+        self.running = visitor
+        if visitor.head.content_length > self.gate.options.max_body_bytes:
+            self.too_large(visitor)
+            return
+        visitor.arrived()
+        if visitor.response_complete:
+            return
+        if visitor.body_done:
+            visitor.begin()
+        elif visitor.head.expect_continue and not visitor.body_bytes:
+            self.transport.write(CONTINUE)
+
+    def too_large(self, visitor: Visitor) -> None:
+        limit = self.gate.options.max_body_bytes
+        visitor.refuse(413, "request_too_large", f"The request body exceeds {limit} bytes (listen.max_body_bytes).")
+
+    def hand_to_asgi(self, head: RequestHead) -> None:
+        """Give the request to uvicorn as if it had parsed the head itself."""
+        if head.content_length > ASGI_MAX_BODY_BYTES:
+            raise MalformedHead(413, "request_too_large", f"A management request has at most {ASGI_MAX_BODY_BYTES} bytes.")
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers.extend(headers)
+        self.expect_100_continue = head.expect_continue
+        self.asgi_body_bytes = 0
+        super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """uvicorn's name for: it is this request's turn."""
+        self.running = cycle
+        if isinstance(cycle, Visitor):
+            self.take_turn(cycle)
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """An answer is out: next in the pipeline, or idle. Replaces uvicorn's, whose keep-alive timer the sweep makes needless."""
+        self.server_state.total_requests += 1
+        self.served = True
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self.flow.resume_reading()
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            return
+        if self.phase is Phase.WORK:
+            self.set_phase(Phase.IDLE)
+        self.flow.resume_reading()
+
+    # --- answers of a visitor
+
+    def forget_body(self, visitor: Visitor) -> None:
+        """The body is no longer needed, or never will be."""
+        self.gate.buffered_bytes -= visitor.body_bytes
+        visitor.body_bytes = 0
+        visitor.body = []
+
+    def answer(self, visitor: Visitor, status: int, headers: bytes, body: bytes) -> None:
+        """A whole answer in one write. `headers` are lines with CRLF, without length and connection."""
+        if visitor.disconnected:
+            return
+        if not visitor.body_done:
+            visitor.keep_alive = False
+        connection = b"" if visitor.keep_alive else b"connection: close\r\n"
+        if visitor.head.method == b"HEAD":
+            self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[status], headers, connection, len(body)))
+        elif status in (204, 304):
+            self.transport.write(b"%b%b%b\r\n" % (STATUS_LINE[status], headers, connection))
+        else:
+            self.transport.write(
+                b"%b%b%bcontent-length: %d\r\n\r\n%b" % (STATUS_LINE[status], headers, connection, len(body), body)
+            )
+        self.finish(visitor)
+
+    def begin_stream(self, visitor: Visitor, status: int, headers: bytes) -> None:
+        """The head of an answer whose length is not known. An HTTP/1.0 client gets it until the connection closes."""
+        if visitor.disconnected:
+            return
+        if visitor.head.version == "1.0":
+            visitor.keep_alive = False
+        framing = b"" if visitor.head.version == "1.0" else b"transfer-encoding: chunked\r\n"
+        connection = b"" if visitor.keep_alive else b"connection: close\r\n"
+        self.transport.write(b"%b%b%b%b\r\n" % (STATUS_LINE[status], headers, framing, connection))
+
+    def write_stream(self, visitor: Visitor, data: bytes) -> None:
+        if visitor.disconnected:
+            return
+        if visitor.head.version == "1.0":
+            self.transport.write(data)
+        else:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def end_stream(self, visitor: Visitor) -> None:
+        if visitor.disconnected:
+            return
+        if visitor.head.version != "1.0":
+            self.transport.write(b"0\r\n\r\n")
+        self.finish(visitor)
+
+    def cut_stream(self, visitor: Visitor) -> None:
+        """The upstream broke off: end the connection without the last chunk, so that the client knows."""
+        visitor.keep_alive = False
+        if not visitor.disconnected:
+            self.finish(visitor)
+
+    def finish(self, visitor: Visitor) -> None:
+        visitor.response_complete = True
+        self.forget_body(visitor)
+        if visitor.keep_alive:
+            self.on_response_complete()
+        elif visitor.body_done:
+            self.transport.close()
+            self.on_response_complete()
+        else:  # a close with unread bytes would reset the connection and lose the answer (RFC 9112 §9.6)
+            self.set_phase(Phase.LINGER)
+            self.flow.resume_reading()
+
+    # --- what is wrong
+
+    def broken(self, status: int, code: str, message: str) -> None:
+        """Bytes that are not a request: answer, in order, whoever can still be answered, then close."""
+        self.deaf = True
+        broken = self.cycle if self.phase is Phase.BODY else None
+        if broken is not None and broken is self.running:
+            if isinstance(broken, Visitor):
+                broken.body_done = True  # nothing more of it will be read
+                broken.keep_alive = False
+                if not broken.response_complete:
+                    broken.refuse(status, code, message)
+            else:
+                broken.disconnected = True
+                broken.message_event.set()
+                self.refuse_plain(status, message)
+            return
+        waiting = [entry for entry in self.pipeline if entry[0] is not broken]
+        self.pipeline.clear()
+        self.pipeline.extend(waiting)
+        last = waiting[0][0] if waiting else self.running
+        if last is not None and not last.response_complete:
+            last.keep_alive = False  # answered first; then the connection closes
+            self.flow.pause_reading()
+        else:
+            self.refuse_plain(status, message)
+
+    def overdue(self) -> None:
+        """The sweep found the phase's time is up."""
+        busy = bool(self.pipeline) or (
+            self.phase is Phase.HEAD and self.running is not None and not self.running.response_complete
+        )
+        if busy:
+            self.phase_tick = self.gate.ticks  # reading is paused or an answer is under way: not the client's fault
+        elif self.phase is Phase.LINGER:
+            self.transport.close()
+        elif self.phase is Phase.HEAD:
+            self.deaf = True
+            self.refuse_plain(408, f"the request head was not complete within {self.gate.options.head_timeout_s:g} s")
+        else:
+            self.broken(408, "body_timeout", f"The request body was not complete within {self.gate.options.body_timeout_s:g} s.")
+
+    def sweep_work(self, now: float, stall_ticks: int) -> None:
+        running = self.running
+        if running is None or running.response_complete:
+            self.set_phase(Phase.IDLE)
+            return
+        if self.flow.write_paused and self.gate.ticks - self.stalled_tick > stall_ticks:
+            self.transport.abort()
+        elif isinstance(running, Visitor):
+            running.tick(now)
+
+    def refuse_plain(self, status: int, message: str) -> None:
+        """Before a request is known there is no dialect: plain text, and the connection closes."""
+        self.deaf = True
+        text = re.sub(r"[^\x20-\x7e]", "?", message).encode("ascii") + b"\n"
+        self.transport.write(
+            b"%bcontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (STATUS_LINE[status], len(text), text)
+        )
+        self.transport.close()

@@ -1,0 +1,393 @@
+"""The story of one exchange, top to bottom in `tell`:
+
+    bytes in ─ identify ─ admit ─ plan ─ reserve ─ attempt ─ relay ─ settle ─ bytes out
+
+`arrived` identifies as soon as the head is there, so that a stranger's body is never collected; `tell` runs when the body is complete.
+Money is settled exactly once, by whoever learns first how the call ended: the relay on the closing event, or `finally`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from tollhouse.dataplane import answer_headers
+from tollhouse.dataplane.accounts import Accounts, Caller, MoneyHold
+from tollhouse.dataplane.attempts import send
+from tollhouse.dataplane.edge import Edge, Gate, Visitor
+from tollhouse.dataplane.free_calls import answer_models, count_tokens
+from tollhouse.dataplane.head import RequestHead
+from tollhouse.dataplane.identify import Scheme, identify
+from tollhouse.dataplane.plan import Planner
+from tollhouse.dataplane.relay import Relay
+from tollhouse.dataplane.snapshot import Principal
+from tollhouse.dialects.dialect import Dialect
+from tollhouse.ports import Limiter, Ticket
+from tollhouse.rules.access import admits
+from tollhouse.rules.metering import CLIENT_GONE, COMPLETE, CUT_BY_UPSTREAM, NOT_SENT, Ending, error_status
+from tollhouse.telemetry import Telemetry
+from tollhouse.terms.ask import Ask
+from tollhouse.terms.errors import Refusal, UpstreamClosed, UpstreamError, UpstreamTimeout
+from tollhouse.terms.events import Refused, Settlement
+from tollhouse.terms.names import DialectName, Endpoint
+from tollhouse.terms.seen import Seen
+from tollhouse.upstream.pool import Pool
+
+NOTHING_SEEN = Seen()
+"""Shared: an attempt that never got an answer."""
+
+log = logging.getLogger("tollhouse.dataplane")
+
+TOKENS_PER_MINUTE_OUTPUT_ESTIMATE = 1_000
+"""A tokens-per-minute limit reserves a quarter of the body's bytes and at most this much output; the real figure replaces it."""
+
+
+class PlaneOptions(msgspec.Struct, frozen=True):
+    """Numbers of the exchange; settings under `upstream` and `listen`."""
+
+    answer_buffer_bytes: int = 8 * 1024 * 1024
+    ping_after_s: float = 15.0
+    drain_s: float = 120.0
+    free_calls_per_minute: int = 1_000
+    cors_origins: frozenset[bytes] = frozenset()
+
+
+class Plane(msgspec.Struct, frozen=True):
+    """Everything an exchange needs, put together by the composition root."""
+
+    options: PlaneOptions
+    dialects: dict[DialectName, Dialect]
+    schemes: Sequence[Scheme]
+    planner: Planner
+    limiter: Limiter
+    accounts: Accounts
+    pool: Pool
+    telemetry: Telemetry
+    note_refused: Callable[[Refused], None]
+    request_id: Callable[[], str]
+    now_ns: Callable[[], int]
+
+
+class Exchange(Visitor):
+    """One data-plane request and its answer."""
+
+    __slots__ = (
+        "ask",
+        "at_ns",
+        "dialect",
+        "gate",
+        "hold",
+        "plane",
+        "principal",
+        "provider_name",
+        "relay",
+        "request_id",
+        "task",
+        "ticket",
+    )
+
+    def __init__(self, plane: Plane, gate: Gate, edge: Edge, head: RequestHead) -> None:
+        super().__init__(edge, head)
+        self.plane = plane
+        self.gate = gate
+        self.dialect = plane.dialects[head.route.dialect]
+        self.at_ns = plane.now_ns()
+        self.request_id = plane.request_id()
+        self.principal: Principal | None = None
+        self.ask: Ask | None = None
+        self.ticket: Ticket | None = None
+        self.hold: MoneyHold | None = None
+        self.relay: Relay | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.provider_name = ""
+
+    # --- THE STORY
+
+    def arrived(self) -> None:
+        """identify: who is it. A head that may not go on is answered before its body is read."""
+        head = self.head
+        try:
+            if head.method not in head.route.methods:
+                self.answer_preflight() if head.method == b"OPTIONS" else self.refuse_method()
+                return
+            if self.gate.draining:
+                raise Refusal(503, "shutting_down", "This gateway is shutting down; try again in a moment.", retry_after_s=1)
+            if head.read.get(b"content-encoding", b"identity").lower() != b"identity":
+                raise Refusal(415, "unsupported_encoding", "Send the body uncompressed: its cost is bounded by what it says.")
+            self.principal = identify(self.plane.schemes, head)
+        except Refusal as refusal:
+            self.answer_refusal(refusal)
+
+    async def tell(self, principal: Principal) -> None:
+        plane, head = self.plane, self.head
+        body = b"".join(self.body)
+        try:
+            ask = self.ask = self.dialect.read(body)
+            admit(principal, ask)
+            attempt = plane.planner.plan(ask.model, head.route.endpoint)[0]
+            if head.route.endpoint is Endpoint.COUNT_TOKENS:
+                await count_tokens(self, principal, attempt, body)
+                return
+            self.ticket = await plane.limiter.take(principal.holders, estimate_tokens(ask))
+            hold = self.hold = await plane.accounts.reserve(principal, ask, attempt, self.caller())
+            self.relay = relay = Relay(self, swallow_usage=ask.stream and not ask.include_usage)
+            await send(self, hold, relay, attempt, ask, body)
+            self.finish(relay)
+        except Refusal as refusal:
+            self.settle(NOT_SENT, refusal.code, refusal.status)
+            self.answer_refusal(refusal)
+        except UpstreamError as error:
+            self.upstream_failed(error)
+        finally:
+            self.settle(CUT_BY_UPSTREAM, "internal_error")
+            self.release()
+
+    def finish(self, relay: Relay) -> None:
+        """The answer is whole: settle, then let its last bytes go."""
+        if relay.begun:
+            relay.close()
+            self.settle(COMPLETE if relay.seen.complete or not relay.streaming else CUT_BY_UPSTREAM, relay.seen.failed)
+            self.edge.end_stream(self)
+        else:
+            body = relay.whole()
+            ok = relay.status < 300
+            settlement = self.settle(
+                COMPLETE if ok else error_status(relay.status), "" if ok else f"upstream_{relay.status}", relay.status
+            )
+            headers = answer_headers.forwarded(relay.headers) + self.own_headers(settlement)
+            self.edge.answer(self, relay.status, headers, body)
+
+    # --- settle
+
+    def settle(self, ending: Ending, code: str = "", status: int | None = None) -> Settlement | None:
+        """Post the real cost and release the hold; only the first call counts. A plain function: nothing can come between."""
+        hold, relay = self.hold, self.relay
+        if hold is None:
+            return None
+        if hold.settlement is not None:
+            return hold.settlement
+        call = relay.call if relay is not None else None
+        now = self.edge.loop.time()
+        settlement = self.plane.accounts.settle(
+            hold,
+            relay.seen if relay is not None else NOTHING_SEEN,
+            ending,
+            cancel_stops_billing=hold.attempt.provider.cancel_stops_billing and relay is not None and relay.streaming,
+            status=(relay.status if relay is not None else 0) if status is None else status,
+            code=code,
+            duration_us=int((now - self.started_at) * 1e6),
+            first_byte_us=int((call.first_byte_at - self.started_at) * 1e6) if call is not None and call.first_byte_at else 0,
+            upstream_request_id=relay.upstream_request_id if relay is not None else "",
+            response_bytes=relay.relayed_bytes if relay is not None else 0,
+        )
+        self.plane.telemetry.settled(settlement)
+        if self.ticket is not None:
+            self.ticket.settle(settlement.settle.tokens)
+            self.ticket = None
+        return settlement
+
+    def release(self) -> None:
+        """The end, however it came: a place in a limit that no settlement gave back is given back."""
+        if self.ticket is not None:
+            self.ticket.settle(0)
+            self.ticket = None
+
+    def upstream_failed(self, error: UpstreamError) -> None:
+        """The provider or the way to it failed, or we cut it because the client left."""
+        relay = self.relay
+        gone = self.disconnected
+        ending = CLIENT_GONE if gone else CUT_BY_UPSTREAM if error.sent else NOT_SENT
+        status = 504 if isinstance(error, UpstreamTimeout) else 502
+        begun = relay is not None and relay.begun
+        self.settle(ending, "client_gone" if gone else error.code, None if begun else 0 if gone else status)
+        if gone:
+            return
+        refusal = Refusal(status, error.code, f"The provider {self.provider_name} did not answer: {error}.", scope="upstream")
+        if relay is None or not relay.begun:
+            self.answer_refusal(refusal)
+        elif relay.streaming and relay.at_boundary:
+            _, body = self.dialect.refusal(refusal, self.request_id)
+            self.edge.write_stream(self, b"event: error\ndata: " + body + b"\n\n")
+            self.edge.end_stream(self)
+        else:
+            self.edge.cut_stream(self)
+
+    # --- what the edge tells
+
+    def begin(self) -> None:
+        principal = self.principal
+        if principal is None or self.response_complete:
+            return
+        if self.head.route.endpoint is Endpoint.MODELS:
+            answer_models(self, principal)
+            return
+        task = self.task = self.edge.loop.create_task(self.run(principal))
+        self.edge.tasks.add(task)
+        task.add_done_callback(self.edge.tasks.discard)
+
+    async def run(self, principal: Principal) -> None:
+        """The story with its last door: a bug of ours is logged and answered 500, never left hanging."""
+        try:
+            await self.tell(principal)
+        except Exception:
+            log.exception("request %s failed", self.request_id)
+            if self.relay is not None and self.relay.begun:
+                self.edge.cut_stream(self)
+            elif not self.response_complete:
+                self.answer_refusal(Refusal(500, "internal_error", "Something went wrong here; the operator's log says what."))
+
+    def departed(self) -> None:
+        """The client is gone: stop the provider's meter where that works, else read on, for a while, to know the cost."""
+        if self.task is None:
+            if self.principal is not None:
+                self.note(0, "client_gone")
+            return
+        relay, hold = self.relay, self.hold
+        if relay is None or relay.call is None or hold is None:
+            return
+        relay.resume()
+        gone = UpstreamClosed("the client is gone", sent=True)
+        if hold.settlement is None and relay.streaming and hold.attempt.provider.cancel_stops_billing:
+            relay.call.abort(gone)
+        else:
+            self.edge.loop.call_later(self.plane.options.drain_s, relay.call.abort, gone)
+
+    def has_left(self) -> bool:
+        return self.disconnected
+
+    def refuse(self, status: int, code: str, message: str) -> None:
+        self.answer_refusal(Refusal(status, code, message))
+
+    def pause(self) -> None:
+        if self.relay is not None:
+            self.relay.pause()
+
+    def resume(self) -> None:
+        if self.relay is not None:
+            self.relay.resume()
+
+    def tick(self, now: float) -> None:
+        if self.relay is not None:
+            self.relay.tick(now)
+
+    def abort(self) -> None:
+        """The drain is over: end this answer now; `tell` settles it."""
+        call = self.relay.call if self.relay is not None else None
+        if call is not None:
+            call.abort(UpstreamClosed("the gateway is shutting down", sent=True))
+
+    # --- answers of our own
+
+    def own_headers(self, settlement: Settlement | None = None) -> bytes:
+        """This house's header lines; with the settlement, cost and overhead too."""
+        text = f"x-tollhouse-request-id: {self.request_id}\r\n"
+        hold = self.hold
+        if hold is not None:
+            text += answer_headers.of_hold(hold)
+            standing = self.ticket.remaining() if self.ticket is not None else None
+            if standing is not None:
+                text += answer_headers.of_limits(standing, anthropic=self.dialect.name is DialectName.ANTHROPIC)
+            if settlement is not None:
+                text += f"x-tollhouse-cost-usd: {answer_headers.usd(settlement.settle.amount_nusd)}\r\n"
+            call = self.relay.call if self.relay is not None else None
+            if settlement is not None and call is not None:
+                text += f"x-tollhouse-overhead-ms: {(call.sent_at - self.started_at) * 1e3:.3f}\r\n"
+        return text.encode("latin-1", "replace") + self.cors()
+
+    def cors(self) -> bytes:
+        origin = self.head.read.get(b"origin")
+        return answer_headers.cors(origin) if origin in self.plane.options.cors_origins else b""
+
+    def answer_refusal(self, refusal: Refusal) -> None:
+        """Refuse in the caller's dialect and note it in the request log."""
+        self.plane.telemetry.refused(self.head.route.endpoint, refusal)
+        if self.hold is None:
+            self.note(refusal.status, refusal.code)
+        status, body = self.dialect.refusal(refusal, self.request_id)
+        lines = f"content-type: application/json\r\nrequest-id: {self.request_id}\r\nx-request-id: {self.request_id}\r\n"
+        if refusal.retry_after_s is not None:
+            wait_s = max(refusal.retry_after_s, 0.0)
+            lines += f"retry-after: {int(-(-wait_s // 1))}\r\nretry-after-ms: {int(wait_s * 1000) + 1}\r\n"
+        if refusal.should_retry is not None:
+            lines += f"x-should-retry: {'true' if refusal.should_retry else 'false'}\r\n"
+        if refusal.close:
+            self.keep_alive = False
+        self.edge.answer(self, status, lines.encode("ascii") + self.own_headers(), body)
+
+    def refuse_method(self) -> None:
+        allowed = ", ".join(method.decode() for method in self.head.route.methods)
+        raise Refusal(405, "method_not_allowed", f"Use {allowed} here.")
+
+    def answer_preflight(self) -> None:
+        """CORS: only origins on the list, without credentials, for an hour."""
+        origin = self.head.read.get(b"origin")
+        if origin not in self.plane.options.cors_origins:
+            raise Refusal(403, "origin_not_allowed", "This origin is not on the list (listen.cors_origins).")
+        headers = (
+            b"access-control-allow-origin: %b\r\nvary: origin\r\naccess-control-allow-methods: %b\r\n"
+            b"access-control-allow-headers: authorization, x-api-key, content-type, anthropic-version, anthropic-beta, "
+            b"anthropic-dangerous-direct-browser-access, x-session-id, x-stainless-arch, x-stainless-lang, x-stainless-os, "
+            b"x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, "
+            b"x-stainless-timeout, x-stainless-helper-method\r\naccess-control-max-age: 3600\r\n"
+            % (origin, b", ".join(self.head.route.methods))
+        )
+        self.edge.answer(self, 204, headers, b"")
+
+    # --- notes
+
+    def caller(self) -> Caller:
+        ask = self.ask
+        return Caller(
+            self.request_id, self.head.route.endpoint.value, self.at_ns, self.client_family(), session_of(self.head, ask) if ask else ""
+        )
+
+    def client_family(self) -> str:
+        """`claude-cli/2.1 (…)` is `claude-cli`."""
+        agent = self.head.read.get(b"user-agent", b"").decode("latin-1")
+        return agent.split("/", 1)[0].split(" ", 1)[0][:64]
+
+    def note(self, status: int, code: str) -> None:
+        """A row of the request log for a call that never held money."""
+        principal = self.principal
+        self.plane.note_refused(
+            Refused(
+                self.request_id,
+                self.at_ns,
+                principal.user.org_id if principal else "",
+                principal.user.user_id if principal else "",
+                principal.key.key_id if principal else "",
+                self.head.route.endpoint.value,
+                self.ask.model if self.ask else "",
+                status,
+                code,
+                int((self.edge.loop.time() - self.started_at) * 1e6),
+                self.client_family(),
+                self.provider_name,
+            )
+        )
+
+
+def admit(principal: Principal, ask: Ask) -> None:
+    """May it: is this model open to the key. Raises Refusal (400: clients show a 403 as a failed login)."""
+    models = principal.key.models
+    if not admits(models, ask.model):
+        allowed = ", ".join(models or ()) or "none"
+        name = principal.key.name or principal.key.key_id
+        raise Refusal(
+            400, "model_not_allowed", f"The key {name} may not use {ask.model!r}; it may use: {allowed}.", scope=f"key {name}"
+        )
+
+
+def estimate_tokens(ask: Ask) -> int:
+    """What a tokens-per-minute limit sets aside until the real figure is known."""
+    return ask.body_bytes // 4 + min(ask.max_output_tokens or TOKENS_PER_MINUTE_OUTPUT_ESTIMATE, TOKENS_PER_MINUTE_OUTPUT_ESTIMATE)
+
+
+def session_of(head: RequestHead, ask: Ask) -> str:
+    """The client's own name of the conversation, for attribution: a header of the tools, else what the body says."""
+    for name in (b"x-claude-code-session-id", b"x-session-id", b"session-id"):
+        value = head.read.get(name)
+        if value:
+            return value.decode("latin-1")[:128]
+    return ask.session[:128]

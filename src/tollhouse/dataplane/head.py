@@ -1,0 +1,216 @@
+"""The head of a data-plane request: what is refused whatever it asks, what it asks for, which of its headers travel on.
+
+One pass over the headers sorts each by name: ours to read, ours to drop, or the provider's to get, byte for byte as the client sent it.
+"""
+
+import re
+
+from tollhouse.terms.errors import TollhouseError
+from tollhouse.terms.names import DialectName, Endpoint
+
+
+class MalformedHead(TollhouseError):
+    """The request cannot be trusted: answered with `status`, then the connection closes."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Route:
+    """What a data-plane path means."""
+
+    __slots__ = ("dialect", "endpoint", "methods")
+
+    def __init__(self, endpoint: Endpoint, dialect: DialectName, *methods: bytes) -> None:
+        self.endpoint = endpoint
+        self.dialect = dialect
+        self.methods = methods
+
+
+def _routes() -> dict[bytes, Route]:
+    """Canonical paths and their aliases: clients disagree on whether a base URL ends in /v1."""
+    anthropic, chat = DialectName.ANTHROPIC, DialectName.OPENAI_CHAT
+    messages = Route(Endpoint.MESSAGES, anthropic, b"POST")
+    count = Route(Endpoint.COUNT_TOKENS, anthropic, b"POST")
+    completions = Route(Endpoint.CHAT_COMPLETIONS, chat, b"POST")
+    models = Route(Endpoint.MODELS, chat, b"GET", b"HEAD")
+    anthropic_models = Route(Endpoint.MODELS, anthropic, b"GET", b"HEAD")
+    routes: dict[bytes, Route] = {}
+    for root in (b"", b"/v1", b"/v1/v1", b"/anthropic", b"/anthropic/v1", b"/anthropic/v1/v1"):
+        routes[root + b"/messages"] = messages
+        routes[root + b"/messages/count_tokens"] = count
+    for root in (b"", b"/v1", b"/v1/v1", b"/openai", b"/openai/v1", b"/openai/v1/v1"):
+        routes[root + b"/chat/completions"] = completions
+        routes[root + b"/models"] = models
+    for root in (b"/anthropic", b"/anthropic/v1", b"/anthropic/v1/v1"):
+        routes[root + b"/models"] = anthropic_models
+    return routes
+
+
+ROUTES = _routes()
+
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    )
+)
+"""RFC 9110 §7.6.1, and what clients send besides."""
+
+NOT_FOR_PROVIDERS = frozenset(
+    (
+        b"accept-encoding",  # a compressed stream cannot be metered; `identity` is sent instead
+        b"cookie",
+        b"origin",
+        b"referer",
+        b"forwarded",
+        b"via",
+        b"x-real-ip",
+        b"openai-organization",  # would choose whose account of ours pays
+        b"openai-project",
+    )
+)
+NOT_FOR_PROVIDERS_PREFIXES = (b"x-forwarded-", b"x-openwebui-user-", b"x-tollhouse-", b"sec-", b"cf-")
+
+_READ, _DROP = 1, 2
+_FATE = {name: _DROP for name in HOP_BY_HOP | NOT_FOR_PROVIDERS} | {
+    name: _READ
+    for name in (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"expect",
+        b"x-api-key",
+        b"authorization",
+        b"content-encoding",
+        b"origin",
+        b"user-agent",
+        b"anthropic-version",
+        b"x-claude-code-session-id",
+        b"x-session-id",
+        b"session-id",
+    )
+}
+_ALSO_FORWARDED = frozenset(
+    (b"user-agent", b"anthropic-version", b"x-claude-code-session-id", b"x-session-id", b"session-id")
+)
+_ONLY_ONCE = frozenset((b"host", b"x-api-key", b"authorization", b"content-length", b"transfer-encoding", b"content-encoding"))
+_HOST = re.compile(rb"\A(?:[A-Za-z0-9._~%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
+
+
+class RequestHead:
+    """A head that passed all checks. `read` holds the headers of ours by name; `forwarded` are whole lines for the provider."""
+
+    __slots__ = (
+        "content_length",
+        "expect_continue",
+        "forwarded",
+        "keep_alive",
+        "method",
+        "path",
+        "query",
+        "read",
+        "route",
+        "version",
+    )
+
+    route: Route
+
+    def __init__(self, method: bytes, path: bytes, query: bytes, version: str, keep_alive: bool) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.version = version
+        self.keep_alive = keep_alive
+        self.content_length = 0
+        self.expect_continue = False
+        self.read: dict[bytes, bytes] = {}
+        self.forwarded = b""
+
+
+def read_head(
+    method: bytes, url: bytes, headers: list[tuple[bytes, bytes]], version: str, keep_alive: bool, max_bytes: int
+) -> RequestHead:
+    """Check and sort a head. Raises MalformedHead (400, 417, 431, 505) for what must not go any further."""
+    if version != "1.1" and version != "1.0":
+        raise MalformedHead(505, "unsupported_version", f"HTTP/{version} is not spoken here; use HTTP/1.1.")
+    if not url.startswith(b"/"):
+        raise MalformedHead(400, "malformed_target", "The request target must be a path (origin form, RFC 9112 section 3.2.1).")
+    path, _, query = url.partition(b"?")
+    head = RequestHead(method, path, query, version, keep_alive and version == "1.1")
+    read = head.read
+    forwarded = []
+    size = len(url)
+    for name, value in headers:
+        size += len(name) + len(value) + 4
+        fate = _FATE.get(name)
+        if fate is None:
+            if not name.startswith(NOT_FOR_PROVIDERS_PREFIXES):
+                forwarded.append(b"%b: %b\r\n" % (name, value))
+        elif fate == _READ:
+            if name in read and name in _ONLY_ONCE:
+                raise MalformedHead(400, "duplicate_header", f"The header {name.decode()} stands twice.")
+            read[name] = value if name not in read else read[name] + b", " + value
+            if name in _ALSO_FORWARDED:
+                forwarded.append(b"%b: %b\r\n" % (name, value))
+    if size > max_bytes:
+        raise MalformedHead(431, "head_too_large", f"The request line and headers exceed {max_bytes} bytes (listen.max_head_bytes).")
+    _check_framing(head, version)
+    if b"connection" in read:
+        forwarded = _without_connection_options(forwarded, read[b"connection"])
+    head.forwarded = b"".join(forwarded)
+    return head
+
+
+def _check_framing(head: RequestHead, version: str) -> None:
+    """Host, Transfer-Encoding, Content-Length, Expect: what decides where a request ends and whom it is for."""
+    read = head.read
+    host = read.get(b"host")
+    if host is None:
+        if version == "1.1":
+            raise MalformedHead(400, "missing_host", "An HTTP/1.1 request needs exactly one Host header.")
+    elif not _HOST.match(host):
+        raise MalformedHead(400, "malformed_host", "The Host header is not a host name with an optional port.")
+    if b"transfer-encoding" in read:
+        if version == "1.0" or b"content-length" in read or read[b"transfer-encoding"].strip().lower() != b"chunked":
+            raise MalformedHead(
+                400, "unsupported_transfer_encoding", "The only Transfer-Encoding accepted is `chunked`, in HTTP/1.1, without Content-Length."
+            )
+    elif b"content-length" in read:
+        length = read[b"content-length"]
+        if not length.isdigit() or len(length) > 18:
+            raise MalformedHead(400, "malformed_length", "Content-Length is not a number.")
+        head.content_length = int(length)
+    if b"expect" in read:
+        if read[b"expect"].lower() != b"100-continue":
+            raise MalformedHead(417, "unsupported_expectation", "The only expectation accepted is 100-continue.")
+        head.expect_continue = version == "1.1"
+
+
+def _without_connection_options(forwarded: list[bytes], connection: bytes) -> list[bytes]:
+    """Headers named by Connection are hop-by-hop too (RFC 9110 §7.6.1)."""
+    named = tuple(token.strip().lower() + b": " for token in connection.split(b",") if token.strip())
+    return [line for line in forwarded if not line.startswith(named)] if named else forwarded
+
+
+def route_of(head: RequestHead) -> Route | None:
+    """The route of a data-plane path, or None for everything that goes to ASGI. Model pages are `/models/{id}`."""
+    route = ROUTES.get(head.path)
+    if route is None:
+        parent, _, name = head.path.partition(b"/models/")
+        if not name or (route := ROUTES.get(parent + b"/models")) is None:
+            return None
+    if route.endpoint is Endpoint.MODELS and b"anthropic-version" in head.read:
+        return Route(Endpoint.MODELS, DialectName.ANTHROPIC, *route.methods)
+    return route

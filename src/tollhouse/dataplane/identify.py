@@ -1,0 +1,94 @@
+"""Who is it: an ordered list of schemes, the first that recognises a credential decides.
+
+Today the virtual key; the application's own JWT and the console's session cookie become further schemes in the list.
+"""
+
+import hmac
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from tollhouse.dataplane.head import RequestHead
+from tollhouse.dataplane.snapshot import Principal, Snapshot
+from tollhouse.rules import keys
+from tollhouse.rules.credential_kinds import client_refusal
+from tollhouse.terms.errors import Refusal
+
+
+class Scheme(Protocol):
+    """One way to show who one is."""
+
+    def identify(self, head: RequestHead) -> Principal | None:
+        """The principal, or None when this scheme's credential is not shown. Raises Refusal (401) when it is shown and not good."""
+
+
+def identify(schemes: Sequence[Scheme], head: RequestHead) -> Principal:
+    """Raises Refusal (401) when nobody recognises the caller."""
+    for scheme in schemes:
+        principal = scheme.identify(head)
+        if principal is not None:
+            return principal
+    raise _unauthenticated("missing_key", "No key was sent. Send your Tollhouse key as `x-api-key` or `Authorization: Bearer sk-th-…`.")
+
+
+class VirtualKeyScheme:
+    """A virtual key in `x-api-key`, in `Authorization: Bearer`, or the same or another credential in both."""
+
+    def __init__(self, snapshot: Snapshot, server_secret: bytes, now_ns: Callable[[], int]) -> None:
+        self._by_digest = snapshot.by_digest
+        self._secret = server_secret
+        self._now_ns = now_ns
+
+    def identify(self, head: RequestHead) -> Principal | None:
+        shown = _credentials(head)
+        for credential in shown:
+            if keys.is_well_formed(credential):
+                return self.principal_of(credential)
+        for credential in shown:
+            refusal = client_refusal(credential.decode("latin-1"))
+            if refusal is not None:
+                raise refusal
+        if shown:
+            raise _unauthenticated(
+                "invalid_key", "This is not a Tollhouse key: keys look like `sk-th-…` and are 55 characters long. Was it cut short?"
+            )
+        return None
+
+    def principal_of(self, credential: bytes) -> Principal:
+        """The holder of a well-formed key. Raises Refusal (401): unknown, revoked, expired, or its user is blocked."""
+        digest = keys.digest(self._secret, credential)
+        secret = self._by_digest.get(digest)
+        if secret is None or not hmac.compare_digest(secret.digest, digest):
+            raise _unauthenticated("invalid_key", "This key is not known here. Was it made by another server, or deleted?")
+        principal = secret.principal
+        key = principal.key
+        if key.revoked_at_ns is not None:
+            raise _unauthenticated("key_revoked", f"The key {key.name or key.key_id} was revoked. Ask for a new one.")
+        if principal.user.blocked_at_ns is not None:
+            raise _unauthenticated("user_blocked", f"The user {key.user_id} is blocked. Ask the operator of this gateway.")
+        if secret.expires_at_ns is not None or key.expires_at_ns is not None:
+            now_ns = self._now_ns()
+            if secret.expires_at_ns is not None and now_ns >= secret.expires_at_ns:
+                raise _unauthenticated("key_expired", f"The key {key.name or key.key_id} was rotated; use its new secret.")
+            if key.expires_at_ns is not None and now_ns >= key.expires_at_ns:
+                raise _unauthenticated("key_expired", f"The key {key.name or key.key_id} has expired. Ask for a new one.")
+        return principal
+
+
+def _credentials(head: RequestHead) -> list[bytes]:
+    """What the caller shows, at most two, without the word Bearer."""
+    shown = []
+    api_key = head.read.get(b"x-api-key")
+    if api_key:
+        shown.append(api_key.strip())
+    authorization = head.read.get(b"authorization")
+    if authorization:
+        scheme, _, credential = authorization.partition(b" ")
+        if scheme.lower() == b"bearer":
+            shown.append(credential.strip())
+        else:
+            shown.append(authorization.strip())
+    return [credential for credential in shown if credential]
+
+
+def _unauthenticated(code: str, message: str) -> Refusal:
+    return Refusal(401, code, message, should_retry=False)

@@ -1,0 +1,59 @@
+"""Where to: the ordered attempts for a request. Pure over rows, providers and prices, so the answer is remembered by model."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from tollhouse.rules.prices import ModelFacts
+from tollhouse.rules.routes import RouteRow, resolve
+from tollhouse.terms.errors import Refusal
+from tollhouse.terms.names import DialectName, Endpoint
+from tollhouse.upstream.providers import DIALECT_OF, Lane, Provider
+
+MAX_REMEMBERED = 4096
+
+
+class Attempt(msgspec.Struct, frozen=True, eq=False):
+    """One way to answer: a provider, its endpoint, the model's name there, what is known of its price and size."""
+
+    provider: Provider
+    lane: Lane | None
+    """None when the provider lacks this endpoint (only counting tokens can be answered without)."""
+    requested_model: str
+    upstream_model: str
+    facts: ModelFacts
+
+
+class Planner:
+    """Knows all providers."""
+
+    def __init__(self, providers: tuple[Provider, ...], facts: Callable[[Provider, str], ModelFacts]) -> None:
+        self.providers = {provider.name: provider for provider in providers}
+        self._facts = facts
+        self._rows = tuple(RouteRow(provider.name, provider.models, provider.dialects) for provider in providers)
+        self._remembered: dict[tuple[str, Endpoint], tuple[Attempt, ...]] = {}
+
+    def plan(self, model: str, endpoint: Endpoint) -> tuple[Attempt, ...]:
+        """The attempts for this model, best first; at least one. Raises Refusal (400 unknown_model, wrong_dialect)."""
+        plan = self._remembered.get((model, endpoint))
+        if plan is None:
+            plan = (self._attempt(model, endpoint),)
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[model, endpoint] = plan
+        return plan
+
+    def _attempt(self, model: str, endpoint: Endpoint) -> Attempt:
+        resolved = resolve(self._rows, model, DIALECT_OF[endpoint])
+        provider = self.providers[resolved.provider]
+        lane = provider.lanes.get(endpoint)
+        if lane is None and endpoint is not Endpoint.COUNT_TOKENS:
+            raise Refusal(400, "wrong_dialect", f"The provider {provider.name} has no endpoint for {endpoint}.")
+        facts = self._facts(provider, resolved.upstream_model)
+        return Attempt(provider, lane, model, resolved.upstream_model, facts)
+
+    def models(self) -> list[tuple[str, DialectName]]:
+        """What can be listed by name: (model, a dialect it is served in), in the order of the providers."""
+        return [
+            (model, dialect) for provider in self.providers.values() for model in provider.advertised for dialect in provider.dialects
+        ]

@@ -1,0 +1,163 @@
+"""An answer on its way: bytes come from the upstream connection by callback and go to the client's, metered as they pass.
+
+Three ways, decided by the head of the answer:
+
+    stream   `text/event-stream`: the head goes out at once, each piece as it comes; the closing event waits for SETTLE
+    whole    anything else: kept until complete, so that its cost can stand in a header, then sent in one write
+    large    a whole answer that outgrows the buffer: turned into a stream of bytes without cost header
+
+A slow client pauses the upstream (and only then the upstream's idle clock stands still). A silent upstream gets the client a
+`ping` of its dialect, at an event boundary only. When the client is gone and the provider bills on, the rest is read and
+metered but goes nowhere ("drained").
+"""
+
+from typing import TYPE_CHECKING
+
+from tollhouse.dataplane import answer_headers
+from tollhouse.dialects.dialect import StreamMeter
+from tollhouse.rules.metering import COMPLETE
+from tollhouse.terms.seen import Seen
+from tollhouse.upstream.pool import Call, Headers
+
+if TYPE_CHECKING:
+    from tollhouse.dataplane.exchange import Exchange
+
+EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+
+class Relay:
+    """The sink of one attempt."""
+
+    __slots__ = (
+        "begun",
+        "buffer",
+        "buffered_bytes",
+        "call",
+        "exchange",
+        "headers",
+        "last",
+        "last_at",
+        "meter",
+        "relayed_bytes",
+        "seen",
+        "status",
+        "streaming",
+        "swallow_usage",
+        "unreadable",
+        "upstream_request_id",
+    )
+
+    def __init__(self, exchange: "Exchange", *, swallow_usage: bool) -> None:
+        self.exchange = exchange
+        self.swallow_usage = swallow_usage
+        self.call: Call | None = None
+        self.meter: StreamMeter | None = None
+        self.seen = Seen()
+        self.status = 0
+        self.headers: Headers = []
+        self.streaming = False
+        self.begun = False
+        self.unreadable = False
+        self.buffer: list[bytes] = []
+        self.buffered_bytes = 0
+        self.relayed_bytes = 0
+        self.last = b""
+        self.last_at = 0.0
+        self.upstream_request_id = ""
+
+    # --- the sink
+
+    def head(self, status: int, headers: Headers) -> None:
+        self.status = status
+        self.headers = headers
+        for name, value in headers:
+            if name == b"content-type":
+                self.streaming = value.startswith(b"text/event-stream") and status < 300
+            elif name == b"content-encoding" and value.lower() != b"identity":
+                self.unreadable = True  # compressed although identity was asked for: relayed, and settled at the bound
+            elif name == b"request-id" or name == b"x-request-id":
+                self.upstream_request_id = value.decode("latin-1")[:128]
+        if self.streaming:
+            if not self.unreadable:
+                self.meter = self.exchange.dialect.stream_meter(swallow_usage=self.swallow_usage)
+                self.seen = self.meter.seen
+            self.begin()
+
+    def body(self, data: bytes) -> None:
+        if self.streaming:
+            meter = self.meter
+            if meter is not None:
+                data = meter.feed(data)
+                if self.seen.complete:
+                    self.exchange.settle(COMPLETE)
+            if data:
+                self.write(data)
+            return
+        if self.begun:
+            self.write(data)
+            return
+        self.buffer.append(data)
+        self.buffered_bytes += len(data)
+        if self.buffered_bytes > self.exchange.plane.options.answer_buffer_bytes:
+            self.unreadable = True
+            self.begin()
+            self.write(b"".join(self.buffer))
+            self.buffer = []
+
+    # --- to the client
+
+    def begin(self) -> None:
+        """Send the head of an answer whose end is not known yet. From here on there is no other attempt."""
+        exchange = self.exchange
+        self.begun = True
+        self.last_at = exchange.edge.loop.time()
+        exchange.edge.begin_stream(exchange, self.status, answer_headers.forwarded(self.headers) + exchange.own_headers())
+        exchange.edge.forget_body(exchange)
+        self.headers = []
+
+    def write(self, data: bytes) -> None:
+        self.last = data
+        self.last_at = 0.0
+        self.relayed_bytes += len(data)
+        self.exchange.edge.write_stream(self.exchange, data)
+
+    def whole(self) -> bytes:
+        """The complete answer that was kept; metered when it is an answer and not an error."""
+        body = b"".join(self.buffer)
+        self.buffer = []
+        self.relayed_bytes = len(body)
+        if not self.unreadable and self.status < 300:
+            self.seen = self.exchange.dialect.read_answer(body)
+        return body
+
+    def close(self) -> None:
+        """The upstream is done: what the meter held back goes out."""
+        if self.meter is not None:
+            rest = self.meter.close()
+            if rest:
+                self.write(rest)
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether an event of ours may stand here."""
+        return not self.last or self.last.endswith(EVENT_ENDS)
+
+    def tick(self, now: float) -> None:
+        """Four times a second: a ping when the provider has been silent too long."""
+        if not self.streaming or not self.begun:
+            return
+        if not self.last_at:
+            self.last_at = now
+        elif now - self.last_at >= self.exchange.plane.options.ping_after_s and self.at_boundary:
+            self.last_at = now
+            self.exchange.edge.write_stream(self.exchange, self.exchange.dialect.ping)
+
+    # --- back-pressure
+
+    def pause(self) -> None:
+        if self.call is not None:
+            self.call.pause()
+
+    def resume(self) -> None:
+        if self.call is not None:
+            self.call.resume()

@@ -1,0 +1,201 @@
+"""Providers are data: a row says where it is, which dialects it speaks, how a credential is shown, and how it bills.
+
+A new provider that speaks a known dialect is one row of `KINDS` (or only lines in the operator's settings).
+"""
+
+import ssl
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tollhouse.terms.errors import SettingsError
+from tollhouse.terms.names import DialectName, Endpoint
+from tollhouse.upstream.pool import Origin, Proxy
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What all providers of one kind share."""
+
+    base_url: str
+    dialect: DialectName
+    paths: dict[Endpoint, str]
+    auth_header: bytes
+    auth_prefix: bytes = b""
+    default_path: str = ""
+    """Appended to a base URL that has no path, as the vendor's own SDK reads it."""
+    strip_path: str = ""
+    """Cut from the end of a base URL: the commonest mistake with this vendor's SDKs."""
+    cancel_stops_billing: bool = False
+    """Whether the provider stops billing when a stream is cut (vendors' documents, November 2026)."""
+    price_provider: str = ""
+    """The id of this provider in genai-prices."""
+
+
+KINDS: dict[str, Kind] = {
+    "anthropic": Kind(
+        base_url="https://api.anthropic.com",
+        dialect=DialectName.ANTHROPIC,
+        paths={
+            Endpoint.MESSAGES: "/v1/messages",
+            Endpoint.COUNT_TOKENS: "/v1/messages/count_tokens",
+        },
+        auth_header=b"x-api-key",
+        strip_path="/v1",
+        cancel_stops_billing=True,
+        price_provider="anthropic",
+    ),
+    "openai": Kind(
+        base_url="https://api.openai.com/v1",
+        dialect=DialectName.OPENAI_CHAT,
+        paths={Endpoint.CHAT_COMPLETIONS: "/chat/completions"},
+        auth_header=b"authorization",
+        auth_prefix=b"Bearer ",
+        default_path="/v1",
+        cancel_stops_billing=True,
+        price_provider="openai",
+    ),
+}
+"""Kinds with one dialect. The embedded model speaks several: it is two lanes of one provider (see `Provider.lanes`)."""
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """One endpoint of one provider, with the head of a request as bytes up to the forwarded headers."""
+
+    path: bytes
+    fixed_headers: bytes
+    """Host, credential, `accept-encoding: identity`, each with its CRLF."""
+
+
+class Provider(msgspec.Struct, frozen=True, eq=False):
+    """A provider ready to be called."""
+
+    name: str
+    kind: str
+    origin: Origin
+    lanes: dict[Endpoint, Lane]
+    models: tuple[str, ...]
+    """Patterns of the models it serves (see rules.access)."""
+    advertised: tuple[str, ...]
+    """Models to list by name in /v1/models."""
+    cancel_stops_billing: bool
+    price_provider: str
+    credential_hint: str
+    """Last four characters of the credential, for people; empty without one."""
+
+    @property
+    def dialects(self) -> tuple[DialectName, ...]:
+        found = (DIALECT_OF[endpoint] for endpoint in self.lanes)
+        return tuple(dict.fromkeys(found))
+
+
+DIALECT_OF = {
+    Endpoint.MESSAGES: DialectName.ANTHROPIC,
+    Endpoint.COUNT_TOKENS: DialectName.ANTHROPIC,
+    Endpoint.CHAT_COMPLETIONS: DialectName.OPENAI_CHAT,
+}
+
+
+class Address(msgspec.Struct, frozen=True):
+    """A base URL taken apart."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+
+def parse_base_url(url: str, *, where: str, allow_plain_http: bool) -> Address:
+    """Read a base URL. Raises SettingsError naming `where` it stands.
+
+    Plain HTTP is for loopback only, unless allowed: a provider key must not cross a network in clear.
+    """
+    parts = urlsplit(url.strip())
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise SettingsError(f"{where}: {url!r} has no valid port") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError(f"{where}: {url!r} is not a base URL; write for example https://api.anthropic.com")
+    if parts.username or parts.password:
+        raise SettingsError(f"{where}: no user or password belongs into a base URL; use api_key")
+    if parts.query or parts.fragment:
+        raise SettingsError(f"{where}: a base URL has no ? or #: {url!r}")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK and not allow_plain_http:
+        raise SettingsError(
+            f"{where}: {url} would send the provider key in clear text; use https:// or set upstream.allow_plain_http: true"
+        )
+    default_port = 443 if parts.scheme == "https" else 80
+    return Address(parts.scheme, parts.hostname, port or default_port, parts.path.rstrip("/"))
+
+
+def lanes_of(kind: Kind, address: Address, origin: Origin, credential: str) -> dict[Endpoint, Lane]:
+    """Every endpoint of a kind under an address, with its constant headers."""
+    authority = origin.authority
+    path = address.path.removesuffix(kind.strip_path) if kind.strip_path else address.path
+    path = path or kind.default_path
+    fixed = f"host: {authority}\r\naccept-encoding: identity\r\n".encode("ascii")
+    if credential:
+        fixed += kind.auth_header + b": " + kind.auth_prefix + credential.encode("ascii") + b"\r\n"
+    if origin.proxy is not None and origin.tls is None:  # a plain proxy takes the absolute form
+        path = f"http://{authority}{path}"
+        if origin.proxy.authorization:
+            fixed += b"proxy-authorization: " + origin.proxy.authorization + b"\r\n"
+    return {endpoint: Lane((path + suffix).encode("ascii"), fixed) for endpoint, suffix in kind.paths.items()}
+
+
+class ProviderSpec(msgspec.Struct, frozen=True):
+    """What the settings say of one provider; the credential already read."""
+
+    name: str
+    kind: str
+    base_url: str
+    credential: str
+    models: tuple[str, ...]
+    advertised: tuple[str, ...] = ()
+    price_provider: str | None = None
+    cancel_stops_billing: bool | None = None
+    keep_alive_s: float | None = None
+    max_connections: int | None = None
+
+
+def build_provider(
+    spec: ProviderSpec,
+    *,
+    allow_plain_http: bool,
+    tls: ssl.SSLContext,
+    proxy_for: Callable[[str, str], Proxy | None],
+) -> Provider:
+    """A provider from its settings. Raises SettingsError for an unknown kind, a bad URL or an unusable credential."""
+    where = f"providers.{spec.name}"
+    kinds = [KINDS[spec.kind]] if spec.kind in KINDS else list(KINDS.values()) if spec.kind == "local" else []
+    if not kinds:
+        raise SettingsError(f"{where}.kind: {spec.kind!r} is not one of {', '.join([*KINDS, 'local'])}")
+    if not spec.credential.isascii() or any(c <= " " or c == "\x7f" for c in spec.credential):
+        raise SettingsError(f"{where}.api_key: contains white space or characters that cannot stand in a header")
+    address = parse_base_url(spec.base_url or kinds[0].base_url, where=f"{where}.base_url", allow_plain_http=allow_plain_http)
+    origin = Origin(
+        address.host,
+        address.port,
+        tls if address.scheme == "https" else None,
+        proxy_for(address.scheme, address.host),
+        spec.keep_alive_s,
+        spec.max_connections,
+    )
+    lanes: dict[Endpoint, Lane] = {}
+    for kind in kinds:
+        lanes |= lanes_of(kind, address, origin, spec.credential)
+    cancel = kinds[0].cancel_stops_billing if spec.cancel_stops_billing is None else spec.cancel_stops_billing
+    return Provider(
+        name=spec.name,
+        kind=spec.kind,
+        origin=origin,
+        lanes=lanes,
+        models=spec.models,
+        advertised=spec.advertised,
+        cancel_stops_billing=cancel,
+        price_provider=kinds[0].price_provider if spec.price_provider is None else spec.price_provider,
+        credential_hint=spec.credential[-4:] if len(spec.credential) >= 12 else "",
+    )
