@@ -52,8 +52,8 @@ def test_a_key_is_made_with_its_user_on_first_mention(desk: Desk) -> None:
     assert answer.status_code == 201
     assert answer.headers["cache-control"] == "no-store"
     key = answer.json()
-    assert key_rules.is_well_formed(key["secret"])
-    assert key["hint"] == key_rules.hint(key["secret"])
+    assert key_rules.is_well_formed(key["key"])
+    assert key["hint"] == key_rules.hint(key["key"])
     assert key["limits"]["requests_per_minute"] == 60
     assert key["expires_at"] == iso_ns(START_NS + 30 * 86_400 * 10**9)
     budget = key["budgets"][0]
@@ -62,31 +62,31 @@ def test_a_key_is_made_with_its_user_on_first_mention(desk: Desk) -> None:
     assert budget["scope_name"] == "ci"
     assert desk.get(f"{USERS}/alice")["status"] == "active"
     assert desk.plane.told == ["alice"]
-    assert desk.plane.own_key(key["secret"]) is not None  # effective before the answer
+    assert desk.plane.own_key(key["key"]) is not None  # effective before the answer
 
 
 def test_the_secret_is_shown_once_and_stored_nowhere(desk: Desk, tmp_path: Path) -> None:
     key = desk.make(KEYS, user_id="alice")
     for path in (KEYS, f"{KEYS}/{key['key_id']}", f"{USERS}/alice", f"{BUDGETS}"):
-        assert key["secret"] not in desk.ask("GET", path).text
+        assert key["key"] not in desk.ask("GET", path).text
     desk.deps.database.close()
     stored = b"".join(file.read_bytes() for file in tmp_path.iterdir())
-    assert key["secret"].encode() not in stored
-    assert key_rules.digest(SECRET, key["secret"].encode()) in stored
+    assert key["key"].encode() not in stored
+    assert key_rules.digest(SECRET, key["key"].encode()) in stored
 
 
 def test_rotation_keeps_the_old_secret_for_its_grace(desk: Desk) -> None:
     key = desk.make(KEYS, user_id="alice")
     rotated = desk.make(f"{KEYS}/{key['key_id']}/rotate", grace="1h")
-    assert rotated["secret"] != key["secret"]
+    assert rotated["key"] != key["key"]
     assert rotated["key_id"] == key["key_id"]
-    assert desk.plane.own_key(key["secret"]) is not None
+    assert desk.plane.own_key(key["key"]) is not None
     desk.plane.now_ns += 3600 * 10**9
-    assert desk.plane.own_key(key["secret"]) is None
-    assert desk.plane.own_key(rotated["secret"]) is not None
+    assert desk.plane.own_key(key["key"]) is None
+    assert desk.plane.own_key(rotated["key"]) is not None
     again = desk.ask("POST", f"{KEYS}/{key['key_id']}/rotate").json()  # no body: no grace
-    assert desk.plane.own_key(rotated["secret"]) is None
-    assert desk.plane.own_key(again["secret"]) is not None
+    assert desk.plane.own_key(rotated["key"]) is None
+    assert desk.plane.own_key(again["key"]) is not None
     assert desk.problem(400, "POST", f"{KEYS}/{key['key_id']}/rotate", {"grace": "31d"})["field"] == "grace"
 
 
@@ -95,7 +95,7 @@ def test_a_revoked_key_stays_revoked(desk: Desk) -> None:
     path = f"{KEYS}/{key['key_id']}"
     revoked = desk.ask("DELETE", path).json()
     assert revoked["status"] == "revoked"
-    assert desk.plane.own_key(key["secret"]) is None
+    assert desk.plane.own_key(key["key"]) is None
     desk.plane.now_ns += 10**9
     assert desk.ask("DELETE", path).json()["revoked_at"] == revoked["revoked_at"]
     assert desk.problem(409, "PATCH", path, {"name": "x"})["code"] == "key_revoked"
@@ -205,12 +205,12 @@ def test_a_user_id_is_any_string(desk: Desk, user_id: str) -> None:
 def test_a_blocked_users_keys_stop_and_start_with_them(desk: Desk) -> None:
     key = desk.make(KEYS, user_id="alice")
     blocked = desk.ask("POST", f"{USERS}/alice/block").json()
-    assert desk.plane.own_key(key["secret"]) is None
+    assert desk.plane.own_key(key["key"]) is None
     desk.plane.now_ns += 10**9
     assert desk.ask("POST", f"{USERS}/alice/block").json()["blocked_at"] == blocked["blocked_at"]
     assert desk.problem(409, "POST", KEYS, {"user_id": "alice"})["code"] == "user_blocked"
     assert desk.ask("POST", f"{USERS}/alice/unblock").json()["status"] == "active"
-    assert desk.plane.own_key(key["secret"]) is not None
+    assert desk.plane.own_key(key["key"]) is not None
     assert desk.problem(404, "POST", f"{USERS}/bob/block")["code"] == "not_found"
 
 
@@ -238,7 +238,7 @@ def test_budgets_hold_over_each_scope(desk: Desk) -> None:
     assert desk.plane.told == [None, "alice", "alice"]
     assert (everyone["scope_id"], everyone["timezone"], everyone["edge"]) == ("default", "Europe/Berlin", "refuse")
     assert (user["limit"], user["unit"], of_key["window"], of_key["resets_at"]) == ("1000000", "tokens", "total", None)
-    mine = desk.get("/api/v1/me", bearer=key["secret"])
+    mine = desk.get("/api/v1/me", bearer=key["key"])
     assert [budget["scope"] for budget in mine["budgets"]] == ["organisation", "user", "key"]
     assert mine["key"]["key_id"] == key["key_id"]
     assert [one["budget_id"] for one in desk.get(BUDGETS, params={"scope": "user"})["items"]] == [user["budget_id"]]

@@ -62,7 +62,7 @@ def test_without_a_credential_nothing_but_health_answers(shared: Desk, method: s
 @pytest.mark.parametrize(("method", "path"), sorted(PERMISSIONS))
 def test_a_virtual_key_reaches_only_itself(shared: Desk, method: str, path: str) -> None:
     key = shared.make("/api/v1/keys", user_id="bob")
-    status = shared.ask(method, concrete(path), bearer=key["secret"]).status_code
+    status = shared.ask(method, concrete(path), bearer=key["key"]).status_code
     expected = {Permission.PUBLIC: 200, Permission.KEY: 200, Permission.OWN_CALL: 404}
     assert status == expected.get(PERMISSIONS[method, path], 403)
 
@@ -143,10 +143,10 @@ def test_a_request_is_read_by_its_own_key_and_no_other(desk: Desk) -> None:
     mine, other = (desk.make("/api/v1/keys", user_id="alice", name=name) for name in ("mine", "other"))
     desk.plane.waiting = [settled("req_1", mine)]
     path = "/api/v1/requests/req_1"
-    assert desk.get(path, bearer=mine["secret"])["amount_usd"] == "0.001"  # shipped before it was read
+    assert desk.get(path, bearer=mine["key"])["amount_usd"] == "0.001"  # shipped before it was read
     assert desk.ask("GET", path).status_code == 200
-    theirs = desk.problem(404, "GET", path, bearer=other["secret"])
-    none = desk.problem(404, "GET", "/api/v1/requests/req_2", bearer=other["secret"])
+    theirs = desk.problem(404, "GET", path, bearer=other["key"])
+    none = desk.problem(404, "GET", "/api/v1/requests/req_2", bearer=other["key"])
     assert theirs["detail"].replace("req_1", "req_2") == none["detail"]
 
 

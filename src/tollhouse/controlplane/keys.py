@@ -93,8 +93,8 @@ class KeyDetail(KeyOut):
 
 
 class KeyWithSecret(KeyDetail):
-    secret: str
-    """The key itself: shown this once."""
+    key: str
+    """The key itself, as a client shows it: only here."""
 
 
 def key_out(key: VirtualKey, now_ns: int) -> KeyOut:
@@ -289,4 +289,4 @@ def _grace_s(text: str) -> int:
 
 async def _with_secret(deps: ControlDeps, key_id: str, text: str) -> KeyWithSecret:
     detail = await get_key(key_id, deps)
-    return KeyWithSecret(**detail.model_dump(), secret=text)
+    return KeyWithSecret(**detail.model_dump(), key=text)

@@ -13,6 +13,7 @@ from tollhouse import __version__
 from tollhouse.controlplane.access import PERMISSIONS
 from tollhouse.controlplane.deps import Deps
 from tollhouse.controlplane.problems import NO_STORE, Problem
+from tollhouse.controlplane.times import iso_ns
 
 router = APIRouter(tags=["system"])
 
@@ -59,7 +60,14 @@ async def metrics(deps: Deps) -> Response:
 @router.get("/api/v1/status")
 async def status(deps: Deps, probe: bool = False) -> dict[str, Any]:
     """Facts of the running gateway. `probe`: also look whether each provider can be reached, within a short time."""
-    facts = {"version": __version__, "ready": deps.ready() is None, "not_ready": deps.ready() or "", **deps.status()}
+    reason = deps.ready()
+    facts = {
+        "version": __version__,
+        "now": iso_ns(deps.now_ns()),
+        "ready": reason is None,
+        "not_ready": reason or "",
+        **deps.status(),
+    }
     if probe and deps.probe is not None:
         facts["probes"] = await deps.probe()
     return facts

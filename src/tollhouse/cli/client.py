@@ -1,0 +1,235 @@
+"""The way from a command to the management API.
+
+1. `--url` or TOLLHOUSE_URL: over the network, as owner by the master key.
+2. The Unix socket `admin.sock` in the home, when somebody listens there: whose file it is, is owner.
+3. Nothing runs: take the home's lock and answer from the same API in this process.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+import typer
+
+from tollhouse.cli.output import Failure, report
+from tollhouse.storage.home import Home
+from tollhouse.terms.errors import TollhouseError
+
+if TYPE_CHECKING:
+    from tollhouse.settings import Settings
+
+TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 5.0
+
+T = TypeVar("T")
+
+
+class Way(msgspec.Struct, frozen=True):
+    """Where to: a URL, or the home a settings file names."""
+
+    url: str | None = None
+    config: Path | None = None
+
+
+class Api:
+    """The management API as calls that return the decoded answer and raise Failure.
+
+    `kind` is the way it was reached: network | socket | offline; `base_url` where clients reach the gateway, as far as
+    is known from here.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, kind: str, base_url: str) -> None:
+        self._http = http
+        self.kind = kind
+        self.base_url = base_url
+
+    async def get(self, path: str, **query: Any) -> Any:
+        return await self._ask("GET", path, params={name: value for name, value in query.items() if value is not None})
+
+    async def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        return await self._ask("POST", path, json=body if body is not None else {})
+
+    async def patch(self, path: str, body: dict[str, Any]) -> Any:
+        return await self._ask("PATCH", path, json=body)
+
+    async def delete(self, path: str) -> Any:
+        return await self._ask("DELETE", path)
+
+    async def pages(self, path: str, *, limit: int, **query: Any) -> list[Any]:
+        """Up to `limit` items of a list, page by page."""
+        items: list[Any] = []
+        cursor: str | None = None
+        while len(items) < limit:
+            page = await self.get(path, cursor=cursor, limit=min(500, limit - len(items)), **query)
+            items += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        return items
+
+    async def _ask(self, method: str, path: str, **how: Any) -> Any:
+        try:
+            answer = await self._http.request(method, f"/api/v1{path}", **how)
+        except httpx.ConnectError as error:
+            raise Failure(
+                f"Nothing answers at {self._http.base_url} ({error}). Start it with `tollhouse serve`, or correct "
+                "--url / TOLLHOUSE_URL.",
+                code="unreachable",
+            ) from error
+        except httpx.HTTPError as error:
+            raise Failure(
+                f"No answer from {self._http.base_url}: {type(error).__name__} {error}. Try again.", code="unreachable"
+            ) from error
+        return _decoded(answer)
+
+
+def segment(text: str) -> str:
+    """One segment of a path, whatever it holds."""
+    return quote(text, safe="")
+
+
+def _decoded(answer: httpx.Response) -> Any:
+    try:
+        body = msgspec.json.decode(answer.content) if answer.content else None
+    except msgspec.DecodeError:
+        body = None
+    if answer.is_success and (body is not None or not answer.content):
+        return body
+    if isinstance(body, dict) and isinstance(body.get("detail"), str):
+        wrong_usage = answer.status_code == 400
+        raise Failure(
+            body["detail"],
+            code=str(body.get("code", "failed")),
+            exit_code=2 if wrong_usage else 1,
+            problem={name: value for name, value in body.items() if name not in ("type", "title", "detail", "code")},
+        )
+    raise Failure(
+        f"{answer.url.host} answered {answer.status_code}, but not as Tollhouse does. Check --url / TOLLHOUSE_URL: "
+        "it is the root of the gateway, such as https://gateway.example.org.",
+        code="not_tollhouse",
+    )
+
+
+def call(way: Way, act: Callable[[Api], Awaitable[T]], *, as_json: bool) -> T:
+    """Run `act` with the API. A failure is printed and ends the command with its exit code."""
+
+    async def go() -> T:
+        async with connect(way) as api:
+            return await act(api)
+
+    try:
+        return asyncio.run(go())
+    except Failure as failure:
+        raise typer.Exit(report(failure, as_json=as_json)) from failure
+    except TollhouseError as error:
+        raise typer.Exit(report(Failure(str(error), code=_code(error)), as_json=as_json)) from error
+
+
+def _code(error: TollhouseError) -> str:
+    return {"SettingsError": "settings", "StorageError": "store_unavailable"}.get(type(error).__name__, "failed")
+
+
+@contextlib.asynccontextmanager
+async def connect(way: Way) -> AsyncIterator[Api]:
+    """The API by the first of the three ways that applies. Raises Failure, SettingsError, StorageError."""
+    url = way.url or os.environ.get("TOLLHOUSE_URL")
+    if url:
+        async with _over_network(url) as api:
+            yield api
+        return
+    from tollhouse.settings import load  # noqa: PLC0415  the network's way reads no settings
+
+    settings = load(way.config)
+    home = Home(settings.home)
+    try:
+        path = home.socket_path() if settings.home.is_dir() else ""
+        if path and listens(path):
+            async with _client(httpx.AsyncHTTPTransport(uds=path), "http://tollhouse") as http:
+                yield Api(http, "socket", _listener(settings))
+            return
+    finally:
+        home.close()
+    from tollhouse.app import offline_api  # noqa: PLC0415  the whole house: only when it is needed
+
+    async with (
+        offline_api(settings) as application,
+        _client(httpx.ASGITransport(application), "http://tollhouse") as http,
+    ):
+        yield Api(http, "offline", _listener(settings))
+
+
+@contextlib.asynccontextmanager
+async def _over_network(url: str) -> AsyncIterator[Api]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Failure(
+            f"Not a URL: {url!r}. Write --url or TOLLHOUSE_URL as https://host[:port].", code="usage", exit_code=2
+        )
+    local = is_loopback(parts.hostname)
+    if parts.scheme == "http" and not local and not _plain_http_allowed():
+        raise Failure(
+            f"{url} would carry the master key in the clear. Use https://, or, on a network you trust, set "
+            "TOLLHOUSE_LISTEN__ALLOW_PLAIN_HTTP=true.",
+            code="insecure",
+        )
+    from tollhouse.settings import master_key  # noqa: PLC0415  0.3 s that the socket's way may not need
+
+    key = master_key()
+    if not key:
+        raise Failure(
+            f"To manage {url} the master key is needed: set TOLLHOUSE_MASTER_KEY or TOLLHOUSE_MASTER_KEY_FILE.",
+            code="missing_credentials",
+        )
+    headers = {"authorization": f"Bearer {key}"}
+    timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+    # A proxy of the environment has no business between two programs of one machine.
+    root = url.rstrip("/").removesuffix("/v1")  # the commonest mistake: the base URL of an SDK
+    async with httpx.AsyncClient(base_url=root, headers=headers, timeout=timeout, trust_env=not local) as http:
+        yield Api(http, "network", root)
+
+
+def _listener(settings: "Settings") -> str:
+    """The listener's URL as a client of this machine writes it."""
+    listen = settings.listen
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(listen.host, listen.host)  # noqa: S104  read, not bound
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    return f"{'https' if listen.tls_cert else 'http'}://{host}:{listen.port}"
+
+
+def _client(transport: httpx.AsyncBaseTransport, base_url: str) -> httpx.AsyncClient:
+    timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+    return httpx.AsyncClient(transport=transport, base_url=base_url, timeout=timeout, trust_env=False)
+
+
+def listens(path: str) -> bool:
+    """Whether somebody accepts connections on this Unix socket; a file left behind by a crash does not count."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(CONNECT_TIMEOUT_S)
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _plain_http_allowed() -> bool:
+    """The server's own setting, where the command runs in the server's environment."""
+    return os.environ.get("TOLLHOUSE_LISTEN__ALLOW_PLAIN_HTTP", "").lower() in ("1", "true", "yes", "on")
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

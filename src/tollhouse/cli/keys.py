@@ -1,0 +1,234 @@
+"""`tollhouse keys …`: a key is named by its id, or by its name where only one has it."""
+
+from typing import Annotated, Any
+
+import typer
+
+from tollhouse.cli import options, output
+from tollhouse.cli.client import Api, Way, call, segment
+from tollhouse.cli.output import Failure
+
+app = typer.Typer()
+
+KeyName = Annotated[str, typer.Argument(metavar="KEY", help="The key's id or name.")]
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Option("--name", help="What to call it.")] = "",
+    user: Annotated[str, typer.Option("--user", help="Whose it is; created on first mention. Default: the name.")] = "",
+    budget: options.BudgetText = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    parallel: options.Parallel = None,
+    rpd: options.Rpd = None,
+    rpmonth: options.Rpmonth = None,
+    models: options.Models = None,
+    expires: options.Expires = None,
+    metadata: options.Metadata = None,
+    url: options.Url = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Create a key and print it, this once."""
+    if not (user or name):
+        raise typer.BadParameter("say whose key it is: --user, or at least --name.")
+    body = options.typed_only(
+        user_id=user or name,
+        name=name or None,
+        budget=budget,
+        limits=options.limits_body(rpm=rpm, tpm=tpm, parallel=parallel, rpd=rpd, rpmonth=rpmonth),
+        models=options.models_body(models or []),
+        expires=expires,
+        metadata=options.metadata_body(metadata or []),
+    )
+
+    async def act(api: Api) -> tuple[dict[str, Any], str]:
+        return await api.post("/keys", body), await base_url(api)
+
+    key, root = call(Way(url, config), act, as_json=as_json)
+    if as_json:
+        output.print_json({**key, "base_url": root})
+        return
+    _print_secret(key, root)
+
+
+@app.command("list")
+def list_all(
+    user: Annotated[str | None, typer.Option("--user", help="Only this user's.")] = None,
+    limit: options.PageSize = 1_000,
+    url: options.Url = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """List keys, revoked ones too."""
+
+    async def act(api: Api) -> list[Any]:
+        return await api.pages("/keys", limit=limit, user=user)
+
+    keys = call(Way(url, config), act, as_json=as_json)
+    if as_json:
+        output.print_json({"items": keys})
+        return
+    rows = [
+        (
+            key["name"],
+            key["user_id"],
+            f"…{key['hint']}",
+            key["status"],
+            ", ".join(key["models"] or ["all"]),
+            output.limits_text(key["limits"]),
+            output.local_time(key["expires_at"]) or "never",
+            key["key_id"],
+        )
+        for key in keys
+    ]
+    columns = ("Name", "User", "Key", "Status", "Models", "Limits", "Expires", "Id")
+    output.print_table(columns, rows, empty="No keys yet. Make one: tollhouse keys create --name ci --budget 20/month")
+
+
+@app.command("show")
+def show(key: KeyName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False) -> None:
+    """Show one key, its limits, and what is left of its budgets."""
+
+    async def act(api: Api) -> Any:
+        return await api.get(f"/keys/{segment(await key_id(api, key))}")
+
+    _print_key(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+
+
+@app.command("edit")
+def edit(
+    key: KeyName,
+    name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    parallel: options.Parallel = None,
+    rpd: options.Rpd = None,
+    rpmonth: options.Rpmonth = None,
+    models: options.Models = None,
+    expires: options.Expires = None,
+    metadata: options.Metadata = None,
+    url: options.Url = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Change a key; effective on its next call. Budgets: `tollhouse budgets set … --key KEY`."""
+    body = options.typed_only(
+        name=name,
+        limits=options.limits_body(rpm=rpm, tpm=tpm, parallel=parallel, rpd=rpd, rpmonth=rpmonth),
+        models=options.models_body(models or []),
+        expires=expires,
+        metadata=options.metadata_body(metadata or []),
+    )
+    if not body:
+        raise typer.BadParameter("say what to change, such as --rpm 60 or --models 'claude-*'.")
+
+    async def act(api: Api) -> Any:
+        return await api.patch(f"/keys/{segment(await key_id(api, key))}", body)
+
+    _print_key(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+
+
+@app.command("rotate")
+def rotate(
+    key: KeyName,
+    grace: Annotated[str, typer.Option("--grace", help="How long the old one still works.", metavar="1h")] = "0",
+    url: options.Url = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Give a key a new secret and print it, this once."""
+
+    async def act(api: Api) -> tuple[dict[str, Any], str]:
+        path = f"/keys/{segment(await key_id(api, key))}/rotate"
+        return await api.post(path, {"grace": grace}), await base_url(api)
+
+    rotated, root = call(Way(url, config), act, as_json=as_json)
+    if as_json:
+        output.print_json({**rotated, "base_url": root})
+        return
+    _print_secret(rotated, root)
+    old = [one for one in rotated["secrets"] if one["expires_at"]]
+    if old and grace != "0":
+        output.print_lines(
+            "", f"The old one (…{old[-1]['hint']}) works until {output.local_time(old[-1]['expires_at'])}."
+        )
+
+
+@app.command("revoke")
+def revoke(key: KeyName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False) -> None:
+    """Revoke a key for good; its next call is refused."""
+
+    async def act(api: Api) -> Any:
+        return await api.delete(f"/keys/{segment(await key_id(api, key))}")
+
+    revoked = call(Way(url, config), act, as_json=as_json)
+    if as_json:
+        output.print_json(revoked)
+    else:
+        label = revoked["name"] or revoked["key_id"]
+        output.print_lines(f"Revoked {output.clean(label)} (…{revoked['hint']}) of {output.clean(revoked['user_id'])}.")
+
+
+async def key_id(api: Api, name: str) -> str:
+    """The id of a key by id or name. Raises Failure when there is none, or more than one, of this name."""
+    if name.startswith("sk-th-"):
+        raise Failure("Name a key by its name or id, not by its secret: commands are kept in the shell's history.")
+    if name.startswith("key_"):
+        return name
+    found = (await api.get("/keys", name=name, limit=500))["items"]
+    alive = [key for key in found if key["status"] != "revoked"]
+    chosen = alive or found
+    if len(chosen) == 1:
+        return str(chosen[0]["key_id"])
+    if not chosen:
+        raise Failure(f"There is no key named {name!r}. `tollhouse keys list` shows those there are.", code="not_found")
+    ids = ", ".join(f"{key['key_id']} (user {key['user_id']}, …{key['hint']})" for key in chosen[:10])
+    raise Failure(f"{len(chosen)} keys are named {name!r}; say which by its id: {ids}.", code="ambiguous")
+
+
+async def base_url(api: Api) -> str:
+    """Where clients reach the gateway: as it says itself, else as the settings or --url say."""
+    status = await api.get("/status")
+    return str(status.get("base_url") or api.base_url)
+
+
+def _print_secret(key: dict[str, Any], root: str) -> None:
+    secret = key["key"]
+    output.print_lines(f"  {secret}", "", "This is the only time it is shown. Store it now.", "")
+    _print_facts(key)
+    output.print_lines(
+        "",
+        "Anthropic clients:",
+        f"  export ANTHROPIC_BASE_URL={root}",
+        f"  export ANTHROPIC_AUTH_TOKEN={secret}",
+        "OpenAI clients:",
+        f"  export OPENAI_BASE_URL={root}/v1",
+        f"  export OPENAI_API_KEY={secret}",
+    )
+
+
+def _print_key(key: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(key)
+    else:
+        _print_facts(key)
+
+
+def _print_facts(key: dict[str, Any]) -> None:
+    running_out = [
+        f"…{one['hint']} until {output.local_time(one['expires_at'])}" for one in key["secrets"] if one["expires_at"]
+    ]
+    facts: list[tuple[str, object]] = [
+        ("key", f"{key['name']} ({key['key_id']})" if key["name"] else key["key_id"]),
+        ("user", key["user_id"]),
+        ("ends in", f"…{key['hint']}"),
+        ("status", key["status"]),
+        ("models", ", ".join(key["models"] or ["all"])),
+        ("limits", output.limits_text(key["limits"])),
+        ("expires", output.local_time(key["expires_at"]) or "never"),
+        ("old secrets", ", ".join(running_out)),
+        ("metadata", ", ".join(f"{name}={value}" for name, value in key["metadata"].items())),
+    ]
+    output.print_facts([*facts, *(("budget", output.budget_line(budget)) for budget in key["budgets"])])

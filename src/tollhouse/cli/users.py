@@ -1,0 +1,153 @@
+"""`tollhouse users …`: a user's limits and budgets hold over the sum of their keys."""
+
+from typing import Annotated, Any
+
+import typer
+
+from tollhouse.cli import options, output
+from tollhouse.cli.client import Api, Way, call, segment
+
+app = typer.Typer()
+
+UserName = Annotated[str, typer.Argument(metavar="USER", help="The user's id.")]
+
+
+@app.command("create")
+def create(
+    user: UserName,
+    name: Annotated[str | None, typer.Option("--name", help="A name for people.")] = None,
+    email: Annotated[str | None, typer.Option("--email")] = None,
+    budget: options.BudgetText = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    parallel: options.Parallel = None,
+    rpd: options.Rpd = None,
+    rpmonth: options.Rpmonth = None,
+    metadata: options.Metadata = None,
+    url: options.Url = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Create a user (a key's user is created on first mention, too)."""
+    body = options.typed_only(
+        user_id=user,
+        name=name,
+        email=email,
+        budget=budget,
+        limits=options.limits_body(rpm=rpm, tpm=tpm, parallel=parallel, rpd=rpd, rpmonth=rpmonth),
+        metadata=options.metadata_body(metadata or []),
+    )
+
+    async def act(api: Api) -> Any:
+        return await api.post("/users", body)
+
+    _print_user(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+
+
+@app.command("list")
+def list_all(
+    limit: options.PageSize = 1_000,
+    url: options.Url = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """List users."""
+
+    async def act(api: Api) -> list[Any]:
+        return await api.pages("/users", limit=limit)
+
+    users = call(Way(url, config), act, as_json=as_json)
+    if as_json:
+        output.print_json({"items": users})
+        return
+    rows = [
+        (
+            user["user_id"],
+            user["name"],
+            user["status"],
+            output.limits_text(user["limits"]),
+            output.local_time(user["created_at"]),
+        )
+        for user in users
+    ]
+    columns = ("User", "Name", "Status", "Limits", "Since")
+    output.print_table(columns, rows, empty="No users yet. Make one with a key: tollhouse keys create --user alice")
+
+
+@app.command("show")
+def show(user: UserName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False) -> None:
+    """Show one user, their limits, and what is left of their budgets."""
+
+    async def act(api: Api) -> Any:
+        return await api.get(f"/users/{segment(user)}")
+
+    _print_user(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+
+
+@app.command("edit")
+def edit(
+    user: UserName,
+    name: Annotated[str | None, typer.Option("--name", help="A name for people.")] = None,
+    email: Annotated[str | None, typer.Option("--email")] = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    parallel: options.Parallel = None,
+    rpd: options.Rpd = None,
+    rpmonth: options.Rpmonth = None,
+    metadata: options.Metadata = None,
+    url: options.Url = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Change a user; effective on their next call. Budgets: `tollhouse budgets set … --user USER`."""
+    body = options.typed_only(
+        name=name,
+        email=email,
+        limits=options.limits_body(rpm=rpm, tpm=tpm, parallel=parallel, rpd=rpd, rpmonth=rpmonth),
+        metadata=options.metadata_body(metadata or []),
+    )
+    if not body:
+        raise typer.BadParameter("say what to change, such as --rpm 60 or --name 'Alice Doe'.")
+
+    async def act(api: Api) -> Any:
+        return await api.patch(f"/users/{segment(user)}", body)
+
+    _print_user(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+
+
+@app.command("block")
+def block(
+    user: UserName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False
+) -> None:
+    """Refuse every call of this user's keys from now on."""
+    _set_blocked("block", user, Way(url, config), as_json=as_json)
+
+
+@app.command("unblock")
+def unblock(
+    user: UserName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False
+) -> None:
+    """Let the user's keys work again."""
+    _set_blocked("unblock", user, Way(url, config), as_json=as_json)
+
+
+def _set_blocked(verb: str, user: str, way: Way, *, as_json: bool) -> None:
+    async def act(api: Api) -> Any:
+        return await api.post(f"/users/{segment(user)}/{verb}")
+
+    _print_user(call(way, act, as_json=as_json), as_json=as_json)
+
+
+def _print_user(user: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(user)
+        return
+    facts: list[tuple[str, object]] = [
+        ("user", user["user_id"]),
+        ("name", user["name"]),
+        ("email", user["email"]),
+        ("status", user["status"]),
+        ("limits", output.limits_text(user["limits"])),
+        ("metadata", ", ".join(f"{name}={value}" for name, value in user["metadata"].items())),
+    ]
+    output.print_facts([*facts, *(("budget", output.budget_line(budget)) for budget in user["budgets"])])
