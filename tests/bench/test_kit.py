@@ -40,7 +40,9 @@ def exchange(port: int, pieces: list[bytes]) -> bytes:
             sock.sendall(piece)
         got = b""
         while not is_whole(got):
-            got += sock.recv(65536)
+            received = sock.recv(65536)
+            assert received, f"closed after {got!r}"
+            got += received
         return got
 
 
