@@ -1,0 +1,276 @@
+"""The writing end of the journal: the segment in use, what waits for a sync, and what to do when the disk says no.
+
+Nothing here knows of threads. The journal's lock is around every call, and `take_work` hands what is slow (syncing,
+closing, deleting) to the background thread, in the order in which it must be done.
+"""
+
+import errno
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+import msgspec
+
+from tollhouse.journal.disk import Disk
+from tollhouse.journal.frames import CleanEnd, encode_record
+from tollhouse.journal.options import JournalOptions
+from tollhouse.journal.segments import Segment, Shelf
+from tollhouse.terms.errors import JournalError
+from tollhouse.terms.events import Record, Settlement, SettleRecord
+
+
+class Work(msgspec.Struct, frozen=True):
+    """For the background thread: sync these, then close the retired, then delete the doomed."""
+
+    frames: list[bytes]
+    """What was written since the last work was taken; in memory until it is synced."""
+    retired: list[Segment]
+    doomed: list[Segment]
+    active: Segment | None
+    new_names: bool
+    upto: int
+    """So many records are on the disk once this is synced."""
+
+    def to_sync(self) -> list[Segment]:
+        """Segments with something unsynced. Another fsync of one that failed would say nothing."""
+        dirty = [segment for segment in self.retired if not segment.failed]
+        if self.active is not None and self.frames:
+            dirty.append(self.active)
+        return dirty
+
+
+class Writer:
+    """`wake` tells the background thread that there is work, `hurry` that there is enough for a sync at once."""
+
+    def __init__(
+        self,
+        options: JournalOptions,
+        disk: Disk,
+        clock: Callable[[], float],
+        first_number: int,
+        wake: Callable[[], None],
+        hurry: Callable[[], None],
+    ) -> None:
+        self._options = options
+        self._disk = disk
+        self._clock = clock
+        self._wake = wake
+        self._hurry = hurry
+        self._write = disk.write
+        self._retain = options.durability != "process"
+        self.shelf = Shelf(options.directory, disk, first_number)
+        self.active: Segment | None = None
+        self.trouble = ""
+        self.low_space = False
+        self.appended = 0
+        self.dropped = 0
+        self.parked: dict[str, SettleRecord] = {}
+        self.unsynced: list[bytes] = []
+        self.rewrite: list[bytes] = []
+        """Frames whose fsync failed."""
+        self._retired: list[Segment] = []
+        self._doomed: list[Segment] = []
+        self._new_names = False
+        self._retry_at = float("-inf")
+        self._check_at = float("-inf")
+
+    @property
+    def roomy(self) -> bool:
+        """Is there room for holds: on the disk, and in the queue before fsync?"""
+        return not self.low_space and len(self.unsynced) < self._options.max_unsynced
+
+    def append(self, record: Record, frame: bytes) -> None:
+        """As `Journal.append`."""
+        settles = type(record) is SettleRecord
+        segment = self.active
+        if segment is None or not (settles or self.roomy):
+            segment = self._insist(record)
+        self._put(segment, frame, record)
+        if isinstance(record, SettleRecord):
+            self.shelf.settled(record.attempt_id, segment)
+        else:
+            self.shelf.held(record, segment)
+        if segment.size >= segment.mark:
+            self._look_up(segment)
+
+    def _put(self, segment: Segment, frame: bytes, record: Record) -> None:
+        """One write; on failure the segment is given up and the record refused or parked."""
+        try:
+            self._put_waiting(segment, frame)
+        except OSError as error:
+            self._give_up(segment, error)
+            self._refuse(record)
+
+    def _put_waiting(self, segment: Segment, frame: bytes) -> None:
+        if self._write(segment.descriptor, frame) != len(frame):
+            raise OSError(errno.ENOSPC, "the disk is full: a write was cut short")
+        segment.size += len(frame)
+        self.appended += 1
+        if self._retain:
+            unsynced = self.unsynced
+            unsynced.append(frame)
+            if len(unsynced) == 1:
+                self._wake()
+            elif len(unsynced) == self._options.sync_records:
+                self._hurry()
+
+    def _look_up(self, segment: Segment) -> None:
+        """Every `check_bytes`: is there space, is the segment full."""
+        self.look_at_space()
+        if segment.size < self._options.segment_bytes:
+            segment.mark = self._mark(segment)
+            return
+        self.retire()
+        begun = self._begin()
+        if begun is not None and len(self.shelf) > self._options.max_segments:
+            self._carry(begun)
+
+    def _carry(self, segment: Segment) -> None:
+        for hold in self.shelf.to_carry():
+            try:
+                self._put_waiting(segment, encode_record(hold))
+            except OSError as error:
+                self._give_up(segment, error)
+                return  # the old segment stays; the next full one tries again
+            self.shelf.carried(hold, segment)
+        self._doom()
+
+    def shipped(self, settlements: Iterable[Settlement]) -> None:
+        for settlement in settlements:
+            self.shelf.shipped(settlement.hold.attempt_id)
+        self._doom()
+
+    def _doom(self) -> None:
+        finished = self.shelf.take_finished(self.active)
+        if finished:
+            self._doomed.extend(finished)
+            self._wake()
+
+    # When it goes wrong
+
+    def _give_up(self, segment: Segment, error: OSError) -> None:
+        self.trouble = _words(error)
+        self._retry_at = self._clock() + self._options.retry_s
+        try:
+            self._disk.ftruncate(segment.descriptor, segment.size)
+        except OSError as worse:
+            self.trouble += f"; and its unfinished end could not be cut off: {_words(worse)}"
+        self.retire()
+
+    def _refuse(self, record: Record) -> NoReturn:
+        if isinstance(record, SettleRecord):
+            if len(self.parked) < self._options.max_parked:
+                self.parked[record.attempt_id] = record
+            else:
+                self.dropped += 1
+        raise JournalError(f"the journal cannot be written: {self.trouble or 'the disk does not keep up'}")
+
+    def _insist(self, record: Record) -> Segment:
+        """The segment to write to after trouble, or the refusal."""
+        self.revive()
+        if self.active is None or not (isinstance(record, SettleRecord) or self.roomy):
+            self._refuse(record)
+        return self.active
+
+    def revive(self) -> None:
+        """At most every `retry_s`: look at the free space again; begin a segment and write what waits."""
+        now = self._clock()
+        if self.low_space and now >= self._check_at:
+            self.look_at_space()
+        if self.active is not None or now < self._retry_at:
+            return
+        self._retry_at = now + self._options.retry_s
+        segment = self._begin()
+        if segment is not None:
+            try:
+                self._write_waiting(segment)
+            except OSError as error:
+                self._give_up(segment, error)
+
+    def _write_waiting(self, segment: Segment) -> None:
+        written = 0
+        try:
+            for frame in self.rewrite:
+                self._put_waiting(segment, frame)
+                written += 1
+        finally:
+            del self.rewrite[:written]
+        for attempt_id, record in list(self.parked.items()):
+            self._put_waiting(segment, encode_record(record))
+            del self.parked[attempt_id]
+            if self.shelf.knows(attempt_id):  # else it was shipped meanwhile
+                self.shelf.settled(attempt_id, segment)
+
+    def _begin(self) -> Segment | None:
+        try:
+            segment = self.shelf.create()
+        except OSError as error:
+            self.trouble = _words(error)
+            self._retry_at = self._clock() + self._options.retry_s
+            self._wake()
+            return None
+        segment.mark = self._mark(segment)
+        self._new_names = True
+        if not self.low_space:
+            self.trouble = ""
+        self.active = segment
+        return segment
+
+    def _mark(self, segment: Segment) -> int:
+        return min(segment.size + self._options.check_bytes, self._options.segment_bytes)
+
+    def retire(self) -> None:
+        """Write no more to the segment in use."""
+        if self.active is not None:
+            self._retired.append(self.active)
+            self.active = None
+            self._wake()
+
+    def look_at_space(self) -> None:
+        self._check_at = self._clock() + self._options.retry_s
+        was_low = self.low_space
+        try:
+            free = self._disk.free_bytes(self._options.directory)
+        except OSError as error:
+            self.low_space, self.trouble = True, _words(error)
+        else:
+            self.low_space = free < self._options.min_free_bytes
+            if self.low_space:
+                self.trouble = f"{free} bytes free, {self._options.min_free_bytes} wanted (journal.min_free_bytes)"
+            elif was_low and self.active is not None:
+                self.trouble = ""
+        if self.low_space and not was_low:
+            self._wake()
+
+    # For the background thread
+
+    def take_work(self) -> Work:
+        """Everything slow that is to be done now."""
+        work = Work(self.unsynced, self._retired, self._doomed, self.active, self._new_names, self.appended)
+        self.unsynced, self._retired, self._doomed, self._new_names = [], [], [], False
+        return work
+
+    def sync_failed(self, work: Work, error: OSError) -> None:
+        """Trust nothing that was not acknowledged: it all goes into a new segment, now if that can be."""
+        self.retire()
+        for segment in self._retired:
+            segment.failed = True
+        self.rewrite = [*self.rewrite, *work.frames, *self.unsynced]
+        self.unsynced = []
+        self._doomed = [*work.doomed, *self._doomed]  # not before what was carried out of them is synced
+        self._new_names = True
+        self.trouble = f"fsync failed: {_words(error)}"
+        self.revive()
+
+    def end(self, at_ns: int) -> None:
+        """Write what waits and the mark of an orderly end, if that can be, and begin no more segments."""
+        self.revive()
+        if self.active is not None:
+            try:
+                self._put_waiting(self.active, encode_record(CleanEnd(at_ns)))
+            except OSError as error:
+                self._give_up(self.active, error)
+        self._retry_at = float("inf")
+
+
+def _words(error: OSError) -> str:
+    return error.strerror or str(error)
