@@ -6,7 +6,7 @@ reading errs on the dear side: an unknown content block counts as media, an unkn
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,26 +39,19 @@ class Block(msgspec.Struct, gc=False):
 
 _Scalar = bool | int | float | str | None
 _Value = _Scalar | Block | list[_Scalar | Block]
-_READER = BodyReader(
-    _Value,
-    frozenset(
-        {
-            "model",
-            "stream",
-            "max_tokens",
-            "thinking",
-            "tools",
-            "messages",
-            "system",
-            "metadata",
-            "container",
-            "mcp_servers",
-            "thread",
-            "fallbacks",
-            "context_management",
-        }
-    ),
+_RARE = frozenset(
+    {
+        "container",
+        "context_management",
+        "fallbacks",
+        "mcp_servers",
+        "metadata",
+        "thinking",
+        "thread",
+        "tools",
+    }
 )
+_READER = BodyReader(_Value, _RARE | {"max_tokens", "messages", "model", "stream", "system"})
 
 _BOUNDED_BY_BYTES = frozenset(
     {
@@ -151,20 +144,24 @@ class AnthropicDialect:
 
     def read(self, body: bytes) -> Ask:
         fields = _READER.read(body)
-        get = fields.get
-        session, end_user = _who(get("metadata"))
-        thinking = get("thinking")
-        blocks = list(_blocks(get("messages"), get("system")))
+        model = read_model(fields)
+        stream = read_flag(fields, "stream")
+        cap = read_count(fields, "max_tokens", least=0)
+        media, defined_tools = _look(fields.get("messages"), fields.get("system"))
+        if _RARE.isdisjoint(fields) and not defined_tools:
+            return Ask(model=model, stream=stream, max_output_tokens=cap, body_bytes=len(body), whole_window=media)
+        tools = fields.get("tools")
+        server_tools = _server_tools([*tools, *defined_tools] if isinstance(tools, list) else defined_tools)
+        session, end_user = _who(fields.get("metadata"))
         return Ask(
-            model=read_model(fields),
-            stream=read_flag(fields, "stream"),
-            max_output_tokens=read_count(fields, "max_tokens", least=0),
-            cap_field="max_tokens",
+            model=model,
+            stream=stream,
+            max_output_tokens=cap,
             body_bytes=len(body),
-            whole_window=_whole_window(fields, blocks),
-            unbounded=_unbounded(fields),
-            server_tools=_server_tools(get("tools"), blocks),
-            thinking_budget_tokens=_thinking_budget(thinking),
+            whole_window=media or _server_state(fields),
+            unbounded=_unbounded(fields, server_tools),
+            server_tools=server_tools,
+            thinking_budget_tokens=_thinking_budget(fields.get("thinking")),
             session=session,
             end_user=end_user,
         )
@@ -206,70 +203,71 @@ class AnthropicDialect:
 ANTHROPIC = AnthropicDialect()
 
 
-def _blocks(messages: Any, system: Any) -> Iterator[Block]:
-    """Every content block of the request, nested ones too. What a tool was called with is text, not blocks."""
-    waiting: list[Any] = []
-    for part in (messages, system):
-        if isinstance(part, list):
-            waiting += part
+def _look(messages: Any, system: Any) -> tuple[str, list[Any]]:
+    """What in the content bytes do not bound (empty if nothing), and the tools that messages define.
+
+    Goes through nested content too. What a tool was called with is text, not content, and is never looked at.
+    """
+    if messages is ODD or system is ODD:
+        return "content of an undocumented shape", []
+    media = ""
+    defined: list[Any] = []
+    waiting: list[Any] = list(messages) if isinstance(messages, list) else []
+    if isinstance(system, list):
+        waiting += system
     while waiting:
         block = waiting.pop()
-        if not isinstance(block, Block):
+        if block.__class__ is not Block:
             continue
-        yield block
-        content = block.content
-        if content is not None and not isinstance(content, str):
-            waiting += content if isinstance(content, list) else (content,)
-        if isinstance(block.source, Block) and block.source.type == "content":
-            waiting.append(block.source)
+        content, kind = block.content, block.type
+        if content.__class__ is list:
+            waiting += content
+        elif content.__class__ is Block:
+            waiting.append(content)
+        if kind is not None and kind not in _BOUNDED_BY_BYTES:
+            media = _media(block, waiting) or media
+        elif block.file_id is not None:
+            media = "file_id"
+        if isinstance(block.tool, Block):
+            defined.append(block.tool.definition)
+    return media, defined
 
 
-def _whole_window(fields: dict[str, Any], blocks: Iterable[Block]) -> str:
-    for name in ("messages", "system"):
-        if fields.get(name) is ODD:
-            return f"{name} of an undocumented shape"
-    for name in ("container", "thread"):
-        if fields.get(name) is not None:
-            return name
-    for block in blocks:
-        kind = block.type
-        if block.file_id is not None and kind not in _PRODUCED_FILES:
-            return "file_id"
-        if kind is None or kind in _BOUNDED_BY_BYTES or kind in _PRODUCED_FILES:
-            continue
-        if kind == "content" and block.source is None:  # the source of a document: its blocks come by themselves
-            continue
-        if kind == "document" and isinstance(block.source, Block) and block.source.type in ("text", "content"):
-            continue
-        return kind
-    return ""
+def _media(block: Block, waiting: list[Any]) -> str:
+    """Name of content that its bytes do not bound; the content of a document made of blocks waits to be looked at."""
+    source = block.source
+    if block.type == "document" and isinstance(source, Block):
+        if source.type == "content":
+            waiting.append(Block(content=source.content))
+            return ""
+        return "" if source.type == "text" else "document"
+    return "" if block.type in _PRODUCED_FILES else str(block.type)
 
 
-def _unbounded(fields: dict[str, Any]) -> str:
+def _server_state(fields: Mapping[str, Any]) -> str:
+    return next((name for name in ("container", "thread") if fields.get(name) is not None), "")
+
+
+def _unbounded(fields: Mapping[str, Any], server_tools: Iterable[ServerTool]) -> str:
     for name in ("mcp_servers", "fallbacks"):
         if fields.get(name):
             return name
-    tools = fields.get("tools")
-    if tools is ODD:
-        return "tools of an undocumented shape"
-    for tool in tools if isinstance(tools, list) else ():
-        if isinstance(tool, Block) and tool.type is not None and tool.type.startswith("advisor_"):
-            return "advisor"  # another model answers, at its own price
+    for name in ("tools", "context_management"):
+        if fields.get(name) is ODD:
+            return f"{name} of an undocumented shape"
+    if any(tool.kind == "advisor" for tool in server_tools):
+        return "advisor"  # another model answers, at its own price
     management = fields.get("context_management")
-    if management is ODD:
-        return "context_management of an undocumented shape"
     for edit in (management.edits or ()) if isinstance(management, Block) else ():
         if edit.type is not None and edit.type.startswith("compact"):
             return "context_management compaction"  # one more pass over the input, and its output on top
     return ""
 
 
-def _server_tools(tools: Any, blocks: Iterable[Block]) -> tuple[ServerTool, ...]:
+def _server_tools(offered: Iterable[Any]) -> tuple[ServerTool, ...]:
     found: list[ServerTool] = []
-    offered = list(tools) if isinstance(tools, list) else []
-    offered += [block.tool.definition for block in blocks if isinstance(block.tool, Block)]  # defined in a message
     for tool in offered:
-        if not isinstance(tool, Block) or tool.type is None or tool.type == "custom":
+        if tool.__class__ is not Block or tool.type is None or tool.type == "custom":
             continue
         kind = _VERSION.sub("", tool.type)
         if kind not in _CLIENT_TOOLS:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from tollhouse.dialects.dialect import clamp_count
-from tollhouse.dialects.framing import EventCutter, decode_leniently, event_data, text_bytes
+from tollhouse.dialects.framing import EventCutter, carries_nothing, decode_leniently, event_data, is_whole, text_bytes
 from tollhouse.terms.seen import UNSEEN_TOKENS, Seen
 from tollhouse.terms.usage import Usage
 
@@ -96,35 +96,28 @@ _HIDING_BLOCKS = frozenset({"thinking", "compaction"})
 class AnthropicMeter:
     """Meters one streamed answer. Nothing is ever edited or held back."""
 
-    __slots__ = ("_cutter", "_thinking", "_total", "seen")
+    __slots__ = ("_cutter", "_pending", "_thinking", "_total", "seen")
 
     def __init__(self) -> None:
         self.seen = Seen()
         self._cutter = EventCutter()
+        self._pending = self._cutter.pending
         self._total = _Usage()
         self._thinking = False
 
     @property
     def between_events(self) -> bool:
-        return not self._cutter.pending
+        return not self._pending
 
     def feed(self, chunk: bytes) -> bytes:
-        if not self._cutter.pending and chunk.find(b"\n\n") + 2 == len(chunk) and chunk.startswith(_DELTA_HEAD):
-            # nearly every chunk: one whole event, one delta
-            try:
-                event = _EVENT.decode(chunk[_DELTA_HEAD_BYTES:])
-            except (ValueError, RecursionError):
-                self._see(chunk)
-                return chunk
-            delta = event.delta
-            if delta is not None and delta.type == "text_delta":
-                text = delta.text
-                self.seen.output_bound_tokens += len(text) if text.isascii() else text_bytes(text)
-            else:
-                self._take(event, len(chunk))
-            return chunk
-        for piece in self._cutter.add(chunk):
-            self._see(piece)
+        if not self._pending and 0 <= chunk.find(b"\n\n") == len(chunk) - 2:
+            self._see(chunk)  # nearly every chunk: one whole event
+        elif is_whole(self._cutter, chunk):
+            for piece in chunk[:-2].split(b"\n\n"):
+                self._see(piece)
+        else:
+            for piece in self._cutter.add(chunk):
+                self._see(piece)
         return chunk
 
     def close(self) -> bytes:
@@ -132,10 +125,26 @@ class AnthropicMeter:
         return b""
 
     def _see(self, piece: bytes) -> None:
+        if not piece.startswith(_DELTA_HEAD):
+            self._see_any(piece)
+            return
+        try:  # nearly every event: one delta, on one line
+            event = _EVENT.decode(piece[_DELTA_HEAD_BYTES:])
+        except (ValueError, RecursionError):
+            self._see_any(piece)
+            return
+        delta = event.delta
+        if delta is not None and delta.type == "text_delta":
+            text = delta.text
+            self.seen.output_bound_tokens += len(text) if text.isascii() else text_bytes(text)
+        else:
+            self._take(event, len(piece))
+
+    def _see_any(self, piece: bytes) -> None:
         data = event_data(piece)
         if not data:
-            if not piece.lstrip().startswith(b":"):
-                self.seen.output_bound_tokens += len(piece.strip())
+            if not carries_nothing(piece):
+                self.seen.output_bound_tokens += len(piece)
             return
         event = decode_leniently(data, _EVENT)
         if event is None:

@@ -2,14 +2,15 @@
 
 Providers and we must read a body alike, or a client could show us one model and the provider another. JSON leaves open
 which of two equal names counts, and `mod\\u0065l` is `model`; so a repeated field we read is refused. msgspec would let
-the last one win in silence. The remedy costs nothing extra: the keys of the decoded mapping compare by identity, so
-every repetition stays in it, names already unescaped.
+the last one win in silence. The remedy costs nothing extra: the keys of the decoded mapping, already unescaped, are
+of a type that raises when two of it are equal, which a mapping only asks when one comes again.
 
 msgspec refuses lone surrogates (`"\\ud800"`), which `json` and the providers accept and real clients send. Whatever
 msgspec cannot read is therefore read once more by `json`, slower; only what neither reads is refused.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import msgspec
@@ -17,13 +18,23 @@ import msgspec
 from tollhouse.terms.errors import Refusal
 
 
+class RepeatedNameError(ValueError):
+    """A name came twice in one object."""
+
+
 class Name(str):
-    """A field's name that equals only itself, so that a mapping keeps repeated ones."""
+    """A field's name. A mapping of names can be asked with plain strings, and cannot be built with a repeated name."""
 
     __slots__ = ()
-    __hash__ = object.__hash__
-    __eq__ = object.__eq__
-    __ne__ = object.__ne__
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        if other.__class__ is Name and other is not self:
+            raise RepeatedNameError(str(self))
+        return str.__eq__(self, other) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
 
 class Odd(msgspec.Struct, frozen=True):
@@ -55,19 +66,15 @@ class BodyReader:
         # `type.__call__(Name, key)` makes the key without a Python frame
         self._decoder = msgspec.json.Decoder(dict[Name, value_type], dec_hook=type.__call__)
 
-    def read(self, body: bytes) -> dict[str, Any]:
+    def read(self, body: bytes) -> Mapping[str, Any]:
         """The top-level fields, each of `value_type` or ODD.
 
         Raises Refusal (400) `invalid_json`, `invalid_request` (not an object) or `duplicate_field`.
         """
         try:
-            pairs = self._decoder.decode(body)
+            return self._decoder.decode(body)  # type: ignore[return-value]  # a Name is a str
         except (ValueError, RecursionError):
             return self._read_slowly(body)
-        fields = dict(zip(map(str, pairs), pairs.values(), strict=True))
-        if len(fields) != len(pairs):
-            self._require_once(_repeated([str(name) for name in pairs]))
-        return fields
 
     def _read_slowly(self, body: bytes) -> dict[str, Any]:
         loaded = load(body)

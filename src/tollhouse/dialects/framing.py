@@ -57,10 +57,26 @@ class EventCutter:
         return rest
 
 
+def is_whole(cutter: EventCutter, chunk: bytes) -> bool:
+    """The common case: this chunk is whole events with plain LF, so a split at LF LF cuts it as the cutter would."""
+    return not cutter.pending and chunk.endswith(b"\n\n") and b"\r" not in chunk
+
+
 def event_data(event: bytes) -> bytes:
     """The `data` of one event: its data lines joined by LF. Empty when it has none, as comments have."""
     lines = _LINE_END.split(event.removeprefix(_BOM))
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+
+
+def carries_nothing(piece: bytes) -> bool:
+    """Comments, names and blank lines alone; not so a piece torn out of an event that was too long."""
+    lines = _LINE_END.split(piece.removeprefix(_BOM))
+    return all(not line or line.startswith((b":", b"event", b"id", b"retry")) for line in lines)
+
+
+def blank_lines_before(event: bytes) -> bytes:
+    """Blank lines that stand before an event are no part of it, though they are cut off with it."""
+    return event[: len(event) - len(event.lstrip(b"\r\n"))]
 
 
 def decode_leniently(data: bytes, decoder: "msgspec.json.Decoder[Shape]") -> Shape | None:

@@ -8,7 +8,7 @@ models refuse `max_tokens`, which older and imitating servers read. `n_predict` 
 Which of several a server obeys cannot be told, so the largest counts, and an edit lowers every one that is there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -35,26 +35,23 @@ class Part(msgspec.Struct, gc=False):
 
 _CAPS = ("max_completion_tokens", "max_tokens")
 _LLAMA_CAP = "n_predict"
+_ALL_CAPS = frozenset({*_CAPS, _LLAMA_CAP})
 _Scalar = bool | int | float | str | None
+_RARE = frozenset(
+    {
+        "n",
+        "prediction",
+        "prompt_cache_key",
+        "safety_identifier",
+        "stream_options",
+        "tools",
+        "user",
+        "web_search_options",
+    }
+)
 _READER = BodyReader(
     _Scalar | Part | list[_Scalar | Part],
-    frozenset(
-        {
-            *_CAPS,
-            _LLAMA_CAP,
-            "messages",
-            "model",
-            "n",
-            "prediction",
-            "prompt_cache_key",
-            "safety_identifier",
-            "stream",
-            "stream_options",
-            "tools",
-            "user",
-            "web_search_options",
-        }
-    ),
+    _RARE | _ALL_CAPS | {"messages", "model", "stream"},
 )
 
 _BOUNDED_BY_BYTES = frozenset({"text", "refusal", "thinking"})
@@ -81,16 +78,28 @@ class OpenAIChatDialect:
 
     def read(self, body: bytes) -> Ask:
         fields = _READER.read(body)
-        get = fields.get
+        model = read_model(fields)
+        stream = read_flag(fields, "stream")
         cap_field, cap = _cap(fields)
+        media = _whole_window(fields.get("messages"))
+        if _RARE.isdisjoint(fields):
+            return Ask(
+                model=model,
+                stream=stream,
+                max_output_tokens=cap,
+                cap_field=cap_field,
+                body_bytes=len(body),
+                whole_window=media,
+            )
+        get = fields.get
         return Ask(
-            model=read_model(fields),
-            stream=read_flag(fields, "stream"),
+            model=model,
+            stream=stream,
             max_output_tokens=cap,
             cap_field=cap_field,
             choices=_choices(fields),
             body_bytes=len(body),
-            whole_window=_whole_window(get("messages")),
+            whole_window=media,
             unbounded=_unbounded(fields),
             server_tools=_server_tools(fields),
             include_usage=_wants_usage(get("stream_options")),
@@ -141,8 +150,10 @@ class OpenAIChatDialect:
 OPENAI_CHAT = OpenAIChatDialect()
 
 
-def _cap(fields: dict[str, Any]) -> tuple[str, int | None]:
+def _cap(fields: Mapping[str, Any]) -> tuple[str, int | None]:
     """The field the cap stands in (or should), and the cap."""
+    if _ALL_CAPS.isdisjoint(fields):
+        return _CAPS[0], None
     given = {name: cap for name in _CAPS if (cap := read_count(fields, name, least=0)) is not None}
     predict = read_count(fields, _LLAMA_CAP, least=-2)
     if predict is not None and predict < 0:
@@ -159,7 +170,7 @@ def _caps(body: bytes, ask: Ask, max_output_tokens: int) -> dict[str, bytes]:
     cap = b"%d" % max_output_tokens
     edits = {ask.cap_field: cap}
     for place in find_places(body):
-        if place.name != ask.cap_field and place.name in (*_CAPS, _LLAMA_CAP):
+        if place.name != ask.cap_field and place.name in _ALL_CAPS:
             own = msgspec.json.decode(body[place.start : place.end])
             if own is None or not 0 <= own <= max_output_tokens:
                 edits[place.name] = cap
@@ -176,7 +187,7 @@ def _with_usage(body: bytes) -> bytes:
     return b'{"include_usage":true}'
 
 
-def _choices(fields: dict[str, Any]) -> int:
+def _choices(fields: Mapping[str, Any]) -> int:
     choices = read_count(fields, "n", least=1)
     if choices is not None and choices > _MAX_CHOICES:
         raise Refusal(400, "invalid_request", f"n: at most {_MAX_CHOICES} choices.", details={"field": "n"})
@@ -200,13 +211,13 @@ def _whole_window(messages: Any) -> str:
     return ""
 
 
-def _unbounded(fields: dict[str, Any]) -> str:
+def _unbounded(fields: Mapping[str, Any]) -> str:
     if fields.get("prediction") is not None:
         return "prediction"  # what of it the answer rejects is billed on top of the answer
     return "tools of an undocumented shape" if fields.get("tools") is ODD else ""
 
 
-def _server_tools(fields: dict[str, Any]) -> tuple[ServerTool, ...]:
+def _server_tools(fields: Mapping[str, Any]) -> tuple[ServerTool, ...]:
     tools = fields.get("tools")
     kinds = [tool.type for tool in tools if isinstance(tool, Part)] if isinstance(tools, list) else []
     found = [ServerTool(kind) for kind in kinds if kind is not None and kind not in _CLIENT_TOOLS]

@@ -16,7 +16,15 @@ import re
 import msgspec
 
 from tollhouse.dialects.dialect import clamp_count
-from tollhouse.dialects.framing import EventCutter, decode_leniently, event_data, text_bytes
+from tollhouse.dialects.framing import (
+    EventCutter,
+    blank_lines_before,
+    carries_nothing,
+    decode_leniently,
+    event_data,
+    is_whole,
+    text_bytes,
+)
 from tollhouse.terms.seen import UNSEEN_TOKENS, Seen
 from tollhouse.terms.usage import Usage
 
@@ -108,7 +116,7 @@ _DONE = b"[DONE]"
 _A_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*\{')
 _STANDARD_TIERS = frozenset({"default", "standard", "auto", "on_demand"})
 _SHOWS_ALL = re.compile(r"(?:[\w.-]+/)?(?:gpt-3\.5|gpt-4|chatgpt-4o)")
-_LLAMA_CPP = re.compile(r"b\d+-[0-9a-f]+$")
+_LLAMA_CPP = re.compile(r"b\d+-\w+$")
 MAX_HELD_BACK_BYTES = 1 << 16
 """A usage chunk is some hundred bytes; a longer unfinished event is another one."""
 
@@ -116,11 +124,12 @@ MAX_HELD_BACK_BYTES = 1 << 16
 class OpenAIChatMeter:
     """Meters one streamed answer and takes the usage chunk out of it if told so."""
 
-    __slots__ = ("_ahead", "_cutter", "_started", "_swallow", "seen")
+    __slots__ = ("_ahead", "_cutter", "_pending", "_started", "_swallow", "seen")
 
     def __init__(self, *, swallow_usage: bool) -> None:
         self.seen = Seen(hidden_output=True, output_bound_tokens=UNSEEN_TOKENS)
         self._cutter = EventCutter()
+        self._pending = self._cutter.pending
         self._swallow = swallow_usage
         self._started = False
         self._ahead = 0
@@ -128,40 +137,38 @@ class OpenAIChatMeter:
 
     @property
     def between_events(self) -> bool:
-        pending = len(self._cutter.pending)
+        pending = len(self._pending)
         return pending == 0 or (self._swallow and self._ahead == 0)
 
     def feed(self, chunk: bytes) -> bytes:
-        if not self._cutter.pending and chunk.find(b"\n\n") + 2 == len(chunk) and chunk.startswith(_HEAD):
-            # nearly every chunk: one whole event
-            try:
-                event = _CHUNK.decode(chunk[_HEAD_BYTES:])
-            except (ValueError, RecursionError):
-                is_usage = self._see(chunk)
-            else:
-                is_usage = self._take(event, len(chunk))
-            return b"" if is_usage and self._swallow else chunk
-        if not self._swallow:
-            for piece in self._cutter.add(chunk):
-                self._see(piece)
-            return chunk
-        return self._feed_swallowing(chunk)
+        if not self._pending and 0 <= chunk.find(b"\n\n") == len(chunk) - 2:  # nearly every chunk: one whole event
+            is_usage = self._see(chunk)
+            return blank_lines_before(chunk) if is_usage and self._swallow else chunk
+        if is_whole(self._cutter, chunk):
+            pieces = [piece + b"\n\n" for piece in chunk[:-2].split(b"\n\n")]
+            kept = [blank_lines_before(piece) if self._see(piece) else piece for piece in pieces]
+            return b"".join(kept) if self._swallow and kept != pieces else chunk
+        if self._swallow:
+            return self._feed_swallowing(chunk)
+        for piece in self._cutter.add(chunk):
+            self._see(piece)
+        return chunk
 
     def close(self) -> bytes:
         piece = self._cutter.flush()
         is_usage = self._see(piece)
-        if not self._swallow or (is_usage and self._ahead == 0):
+        if not self._swallow:
             return b""
-        return piece[self._ahead :]
+        return blank_lines_before(piece) if is_usage and self._ahead == 0 else piece[self._ahead :]
 
     def _feed_swallowing(self, chunk: bytes) -> bytes:
         relay: list[bytes] = []
         for piece in self._cutter.add(chunk):
             is_usage = self._see(piece)
-            if not (is_usage and self._ahead == 0):
-                relay.append(piece[self._ahead :])
+            dropped = is_usage and self._ahead == 0
+            relay.append(blank_lines_before(piece) if dropped else piece[self._ahead :])
             self._ahead = 0
-        pending = self._cutter.pending
+        pending = self._pending
         if self._ahead or len(pending) > MAX_HELD_BACK_BYTES or _A_CHOICE.search(pending):
             relay.append(bytes(pending[self._ahead :]))
             self._ahead = len(pending)
@@ -169,20 +176,29 @@ class OpenAIChatMeter:
 
     def _see(self, piece: bytes) -> bool:
         """Meter one event; True if it is the usage chunk."""
+        if piece.startswith(_HEAD):
+            try:  # nearly every event: one line
+                event = _CHUNK.decode(piece[_HEAD_BYTES:])
+            except (ValueError, RecursionError):
+                return self._see_any(piece)
+            return self._take(event, len(piece))
+        return self._see_any(piece)
+
+    def _see_any(self, piece: bytes) -> bool:
         data = event_data(piece)
         if not data:
-            if not piece.lstrip().startswith(b":"):
-                self.seen.output_bound_tokens += len(piece.strip())
+            if not carries_nothing(piece):
+                self.seen.output_bound_tokens += len(piece)
             return False
         if data.strip() == _DONE:
             self.seen.complete = True
             self.seen.final = self.seen.input_known
             return False
-        event = decode_leniently(data, _CHUNK)
-        if event is None:
+        chunk = decode_leniently(data, _CHUNK)
+        if chunk is None:
             self.seen.output_bound_tokens += len(data)
             return False
-        return self._take(event, len(data))
+        return self._take(chunk, len(data))
 
     def _take(self, event: _Chunk, size_bytes: int) -> bool:
         seen = self.seen
