@@ -49,7 +49,9 @@ class Ledger(Protocol):
     """The authority of money: entries and what is posted change in one transaction."""
 
     async def ship(self, settlements: Sequence[Settlement], refused: Sequence[Refused]) -> None:
-        """Insert ledger entries (once per attempt id), add to `posted`, insert request rows. Raises StorageError; repeating is harmless."""
+        """Insert ledger entries (once per attempt id), add to `posted`, insert request rows. Raises StorageError;
+        repeating is harmless.
+        """
 
 
 class BudgetStanding(msgspec.Struct, frozen=True):

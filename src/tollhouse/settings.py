@@ -1,7 +1,8 @@
 """One frozen tree from file and environment, read once at start and handed down as narrow values.
 
-Order, the later wins: defaults, the YAML file (`--config`, `TOLLHOUSE_CONFIG`, or `tollhouse.yaml` in the home), environment variables
-`TOLLHOUSE_<SECTION>__<NAME>`. Secrets are written as `env:NAME` or `file:/path`, or come from `<NAME>_FILE`.
+Order, the later wins: defaults, the YAML file (`--config`, `TOLLHOUSE_CONFIG`, or `tollhouse.yaml` in the home),
+environment variables `TOLLHOUSE_<SECTION>__<NAME>`. Secrets are written as `env:NAME` or `file:/path`, or come from
+`<NAME>_FILE`.
 """
 
 import os
@@ -169,7 +170,11 @@ class Settings(BaseSettings):
     """Everything an operator can set."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TOLLHOUSE_", env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
+        env_prefix="TOLLHOUSE_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
     )
 
     home: Path = Field(default_factory=lambda: Path.home() / ".tollhouse")
@@ -180,8 +185,10 @@ class Settings(BaseSettings):
     """No provider from the environment either: nothing leaves this machine."""
     local: Local = Local()
     prices: dict[str, dict[str, str | int | float]] = {}
-    """Prices and sizes of your own, by model name or glob: `input_usd_per_mtok`, `output_usd_per_mtok`, `cache_read_usd_per_mtok`,
-    `cache_write_5m_usd_per_mtok`, `cache_write_1h_usd_per_mtok`, `context_tokens`, `max_output_tokens`, … (see rules.catalog.PriceOverride)."""
+    """Prices and sizes of your own, by model name or glob: `input_usd_per_mtok`, `output_usd_per_mtok`,
+    `cache_read_usd_per_mtok`, `cache_write_5m_usd_per_mtok`, `cache_write_1h_usd_per_mtok`, `context_tokens`,
+    `max_output_tokens`, … (see rules.catalog.PriceOverride).
+    """
     money: Money = Money()
     storage: Storage = Storage()
     master_key: str = Field("", repr=False)
@@ -215,7 +222,9 @@ def load(config: Path | None = None) -> Settings:
         path = home / "tollhouse.yaml"
     values = _read_yaml(path) if path is not None else {}
     if "master_key" in values:
-        raise SettingsError(f"{path}: master_key does not stand in a file; set TOLLHOUSE_MASTER_KEY or TOLLHOUSE_MASTER_KEY_FILE")
+        raise SettingsError(
+            f"{path}: master_key does not stand in a file; set TOLLHOUSE_MASTER_KEY or TOLLHOUSE_MASTER_KEY_FILE"
+        )
     values["master_key"] = master_key()
     _refuse_unknown_variables()
     try:
@@ -226,7 +235,9 @@ def load(config: Path | None = None) -> Settings:
     names = [row.name for row in settings.providers]
     for name in names:
         if names.count(name) > 1 or name == "local":
-            raise SettingsError(f"{path}: providers: the name {name!r} is taken; names are unique and `local` is the embedded model")
+            raise SettingsError(
+                f"{path}: providers: the name {name!r} is taken; names are unique and `local` is the embedded model"
+            )
     return settings
 
 
@@ -285,7 +296,9 @@ def _refuse_unknown_variables() -> None:
         if name.startswith("TOLLHOUSE_") and name not in NOT_SETTINGS:
             section = name.removeprefix("TOLLHOUSE_").split("__")[0].lower()
             if section not in known:
-                raise SettingsError(f"the environment variable {name} names no setting (sections: {', '.join(sorted(known))})")
+                raise SettingsError(
+                    f"the environment variable {name} names no setting (sections: {', '.join(sorted(known))})"
+                )
 
 
 def _explain(error: ValidationError, path: Path | None) -> str:

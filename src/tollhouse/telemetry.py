@@ -1,8 +1,8 @@
 """Counters of this process, cheap to add to, read as Prometheus text.
 
-The data plane adds to plain integers (a labelled prometheus counter costs a lock and a look-up per call, ten times as much);
-a collector turns them into metrics only when somebody asks. Labels are a provider's name, an endpoint, a kind: never a person, a
-key or a text of a request.
+The data plane adds to plain integers (a labelled prometheus counter costs a lock and a look-up per call, ten times as
+much); a collector turns them into metrics only when somebody asks. Labels are a provider's name, an endpoint, a kind:
+never a person, a key or a text of a request.
 """
 
 from bisect import bisect_left
@@ -26,7 +26,15 @@ Gauges = dict[str, tuple[str, float]]
 class Series:
     """One provider and endpoint."""
 
-    __slots__ = ("amount_nusd", "calls", "duration_buckets", "duration_us", "first_byte_buckets", "first_byte_us", "tokens")
+    __slots__ = (
+        "amount_nusd",
+        "calls",
+        "duration_buckets",
+        "duration_us",
+        "first_byte_buckets",
+        "first_byte_us",
+        "tokens",
+    )
 
     def __init__(self) -> None:
         self.calls: dict[tuple[str, str], int] = defaultdict(int)
@@ -82,11 +90,17 @@ class Telemetry:
 
     def families(self) -> Iterator[Metric]:
         place = ["provider", "endpoint"]
-        calls = CounterMetricFamily("tollhouse_calls", "Calls that held money, by how they ended.", labels=[*place, "kind", "code"])
-        tokens = CounterMetricFamily("tollhouse_tokens", "Tokens as the providers reported them.", labels=[*place, "type"])
+        calls = CounterMetricFamily(
+            "tollhouse_calls", "Calls that held money, by how they ended.", labels=[*place, "kind", "code"]
+        )
+        tokens = CounterMetricFamily(
+            "tollhouse_tokens", "Tokens as the providers reported them.", labels=[*place, "type"]
+        )
         cost = CounterMetricFamily("tollhouse_cost_usd", "Posted cost.", labels=[*place, "kind"])
         duration = HistogramMetricFamily("tollhouse_call_duration_seconds", "From head to end of answer.", labels=place)
-        first = HistogramMetricFamily("tollhouse_first_byte_seconds", "From head to the provider's first byte.", labels=place)
+        first = HistogramMetricFamily(
+            "tollhouse_first_byte_seconds", "From head to the provider's first byte.", labels=place
+        )
         for labels, series in self._series.items():
             for (kind, code), count in series.calls.items():
                 calls.add_metric([*labels, kind, code], count)

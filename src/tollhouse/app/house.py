@@ -1,14 +1,14 @@
 """The house put together.
 
-Order of start, each step needing the one before: home (lock, secret) → database → journal and recovery → embedded model → prices and
-providers → directory → data plane. Shutdown runs the other way: ship what is settled, close the journal with its clean mark.
+Order of start, each step needing the one before: home (lock, secret) → database → journal and recovery → embedded model
+→ prices and providers → directory → data plane. Shutdown runs the other way: ship what is settled, close the journal
+with its clean mark.
 """
 
 import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,8 +18,9 @@ from tollhouse.app import providers as setup
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
-from tollhouse.dataplane.edge import Edge, EdgeOptions, Gate
+from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.exchange import Exchange, Plane, PlaneOptions
+from tollhouse.dataplane.gate import EdgeOptions, Gate
 from tollhouse.dataplane.head import RequestHead
 from tollhouse.dataplane.identify import VirtualKeyScheme
 from tollhouse.dataplane.plan import Planner
@@ -61,7 +62,9 @@ class Store:
         self.recovery: RecoveryReport | None = None
 
     async def open(self) -> None:
-        """Take the home, open the database, bring journalled calls into the ledger. Raises SettingsError, StorageError, JournalError."""
+        """Take the home, open the database, bring journalled calls into the ledger. Raises SettingsError, StorageError,
+        JournalError.
+        """
         settings = self.settings.storage
         self.home.open()
         try:
@@ -140,8 +143,8 @@ class House:
             self.catalogue = await opening
         if not specs:
             self.warnings.append(
-                "No provider is configured: set ANTHROPIC_API_KEY or OPENAI_API_KEY, write `providers:` into the settings, "
-                "or install the extra `local`."
+                "No provider is configured: set ANTHROPIC_API_KEY or OPENAI_API_KEY, write `providers:` into the "
+                "settings, or install the extra `local`."
             )
         tls = setup.tls_context(settings)
         self.providers = tuple(
@@ -191,9 +194,7 @@ class House:
 
     def _open_plane(self) -> None:
         listen, upstream = self.settings.listen, self.settings.upstream
-        self.pool = Pool(
-            PoolOptions(**{name: getattr(upstream, name) for name in PoolOptions.__struct_fields__})
-        )
+        self.pool = Pool(PoolOptions(**{name: getattr(upstream, name) for name in PoolOptions.__struct_fields__}))
         self.virtual_keys = VirtualKeyScheme(self.snapshot, self.store.server_secret, time.time_ns)
         self.telemetry = Telemetry(self.gauges)
         cors_origins = frozenset(origin.encode("ascii") for origin in listen.cors_origins)
@@ -231,7 +232,9 @@ class House:
         return f"req_{time.time_ns() // 1_000_000:011x}{self._boot}{self._counter & 0xFFFFFF:06x}"
 
     async def stop(self) -> None:
-        """After the drain: everything settled is shipped, then the doors close. What cannot be shipped stays in the journal."""
+        """After the drain: everything settled is shipped, then the doors close. What cannot be shipped stays in the
+        journal.
+        """
         self._stopping = True
         self.gate.close()
         self.pool.close()
@@ -322,7 +325,11 @@ class House:
                 detail, reachable = "", True
             except (OSError, TimeoutError) as error:
                 detail, reachable = str(error) or type(error).__name__, False
-            return {"reachable": reachable, "detail": detail, "duration_ms": round((time.monotonic() - started) * 1e3, 1)}
+            return {
+                "reachable": reachable,
+                "detail": detail,
+                "duration_ms": round((time.monotonic() - started) * 1e3, 1),
+            }
 
         origins = [provider.origin for provider in self.providers]
         found = await asyncio.gather(*(look(origin.host, origin.port, origin.tls is not None) for origin in origins))
@@ -336,7 +343,8 @@ class House:
             "home": str(self.settings.home),
             "started_at_ns": self.started_ns,
             "warnings": list(self.warnings),
-            "journal": {"durability": self.settings.storage.durability} | msgspec.structs.asdict(self.store.journal.facts),
+            "journal": {"durability": self.settings.storage.durability}
+            | msgspec.structs.asdict(self.store.journal.facts),
             "ledger": {"full": self.shipper.full} | msgspec.structs.asdict(self.shipper.facts),
             "recovered": None if recovery is None else {"crashed": recovery.crashed, "settled": recovery.settled},
             "holds": len(self.accounts.holds),
@@ -367,5 +375,3 @@ class House:
             "journal_healthy": ("1 while the journal can be written.", float(self.store.journal.healthy)),
             "keys": ("Secrets by which somebody is known.", len(self.snapshot.by_digest)),
         }
-
-

@@ -31,7 +31,7 @@ class StoredBudgets:
 
 @contextlib.asynccontextmanager
 async def offline_api(settings: Settings) -> AsyncIterator[FastAPI]:
-    """The API on this home's store, which is ours alone until the end. Raises SettingsError when somebody else has it."""
+    """The API on this home's store, ours alone until the end. Raises SettingsError when somebody else has it."""
     store = Store(settings)
     await store.open()
     try:

@@ -12,7 +12,7 @@ from tollhouse.rules.credential_kinds import upstream_problem
 from tollhouse.settings import ProviderSettings, Settings, read_secret
 from tollhouse.terms.errors import SettingsError
 from tollhouse.upstream.local import LocalModelOptions, find_weights
-from tollhouse.upstream.pool import Proxy
+from tollhouse.upstream.origin import Proxy
 from tollhouse.upstream.providers import KINDS, ProviderSpec
 
 ENVIRONMENT_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
@@ -24,7 +24,8 @@ LOCAL = "local"
 LOCAL_KEEP_ALIVE_S = 4.0
 """llama.cpp's server closes connections that are idle for 5 s."""
 LOCAL_MAX_CONNECTIONS = 48
-"""Each call it is working on or keeps waiting holds one of its 64 threads; with none left even its health check waits."""
+"""Each call it is working on or keeps waiting holds one of its 64 threads; with none left even its health check waits.
+"""
 
 
 def provider_rows(settings: Settings) -> tuple[ProviderSettings, ...]:
@@ -141,5 +142,7 @@ def proxy_for(scheme: str, host: str) -> Proxy | None:
         return None
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme != "http" or not parts.hostname:
-        raise SettingsError(f"the proxy {parts.scheme}://{parts.hostname} of the environment is not an http:// proxy; none other is supported")
+        raise SettingsError(
+            f"the environment names the proxy {parts.scheme}://{parts.hostname}; only http:// proxies are supported"
+        )
     return Proxy.from_url(parts)

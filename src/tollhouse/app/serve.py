@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import uvicorn
 
 from tollhouse.app.house import House, Store
+from tollhouse.dataplane.edge import protocol_class
 from tollhouse.dataplane.server import Server
 from tollhouse.settings import Settings
 from tollhouse.terms.errors import SettingsError
@@ -24,8 +25,9 @@ def check_exposure(settings: Settings) -> None:
     listen = settings.listen
     if listen.host not in LOOPBACK and listen.tls_cert is None and not listen.allow_plain_http:
         raise SettingsError(
-            f"listen.host {listen.host} is reachable from outside, and keys would travel in clear text. Set listen.tls_cert and "
-            "listen.tls_key; behind a TLS proxy set listen.allow_plain_http: true; or listen on 127.0.0.1."
+            f"listen.host {listen.host} is reachable from outside, and keys would travel in clear text. Set "
+            "listen.tls_cert and listen.tls_key; behind a TLS proxy set listen.allow_plain_http: true; or listen on "
+            "127.0.0.1."
         )
 
 
@@ -37,8 +39,8 @@ def bind(settings: Settings) -> socket.socket:
         return socket.create_server((listen.host, listen.port), family=family, backlog=BACKLOG, reuse_port=False)
     except OSError as error:
         raise SettingsError(
-            f"cannot listen on {listen.host}:{listen.port}: {error.strerror}. Is another gateway running? Set listen.port "
-            "(TOLLHOUSE_LISTEN__PORT) to another one."
+            f"cannot listen on {listen.host}:{listen.port}: {error.strerror}. Is another gateway running? Set "
+            "listen.port (TOLLHOUSE_LISTEN__PORT) to another one."
         ) from error
 
 
@@ -48,7 +50,9 @@ def base_url(settings: Settings, sock: socket.socket) -> str:
 
 
 async def serve(settings: Settings, on_ready: Callable[[House, str], Awaitable[None]]) -> None:
-    """Serve until SIGTERM or SIGINT. `on_ready(house, base URL)` is called once everything listens. Raises TollhouseError."""
+    """Serve until SIGTERM or SIGINT. `on_ready(house, base URL)` is called once everything listens. Raises
+    TollhouseError.
+    """
     check_exposure(settings)
     store = Store(settings)
     await store.open()
@@ -72,7 +76,7 @@ async def _run(
     url = base_url(settings, sock)
     config = uvicorn.Config(
         house.build_api(),
-        http=house.gate.protocol_class(),  # type: ignore[arg-type]
+        http=protocol_class(house.gate),  # type: ignore[arg-type]
         ws="none",
         loop="none",
         lifespan="off",

@@ -47,7 +47,9 @@ def demo(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Start with the embedded model, make a key, stream one governed answer, show its cost and what is left; keep serving."""
+    """Start with the embedded model, make a key, stream one governed answer, show its cost and what is left; keep
+    serving.
+    """
     set_up_logging(30)
     problems: list[str] = []
     try:
@@ -72,7 +74,9 @@ def demo_settings(settings: "Settings") -> "Settings":
     if not _is_free(listen.host, listen.port):
         listen = listen.model_copy(update={"port": 0})
     prices = {"*": dict(PRETEND_PRICES)} | settings.prices
-    return settings.model_copy(update={"providers": (), "only_local": True, "local": local, "listen": listen, "prices": prices})
+    return settings.model_copy(
+        update={"providers": (), "only_local": True, "local": local, "listen": listen, "prices": prices}
+    )
 
 
 def _is_free(host: str, port: int) -> bool:
@@ -92,10 +96,9 @@ async def _show(house: "House", url: str, *, once: bool, as_json: bool, problems
             output.print_json(msgspec.to_builtins(shown))
         elif not once:
             _say("\nServing on. Stop with Ctrl-C. In another terminal: `tollhouse usage`, `tollhouse keys list`.")
-    except (httpx.HTTPError, TollhouseError, msgspec.MsgspecError, KeyError) as error:
-        problems.append(f"the demo's call failed: {error}")
-        once = True
-    if once:
+    except (httpx.HTTPError, TollhouseError, msgspec.MsgspecError, KeyError, OSError) as error:
+        problems.append(f"the demo's call failed: {type(error).__name__}: {error}")
+    if once or problems:
         house.request_stop()
 
 
@@ -104,7 +107,7 @@ async def _tell(house: "House", url: str, *, quiet: bool) -> Shown:
     shown = Shown(url, house.local.model)
     say = _silent if quiet else _say
     say(f"\n  Tollhouse     {url}   (home {house.settings.home})")
-    say(f"  Model         {shown.model}, an open-weight model on this machine; priced for show at $3 / $15 per million tokens")
+    say(f"  Model         {shown.model}, an open-weight model on this machine; priced for show ($3 / $15 per Mtok)")
     transport = httpx.AsyncHTTPTransport(uds=house.store.home.socket_path())
     async with httpx.AsyncClient(transport=transport, base_url="http://tollhouse", timeout=TIMEOUT_S) as owner:
         made = await _make_key(owner)
@@ -112,7 +115,9 @@ async def _tell(house: "House", url: str, *, quiet: bool) -> Shown:
     say(f"  User, key     {USER}, {shown.key}")
     say(f"  Budget        {format_usd(parse_usd('1'))} per day, hard: no call can exceed it\n")
     say(f"  > {PROMPT}\n")
-    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, headers={"x-api-key": shown.key}, trust_env=False) as user:
+    async with httpx.AsyncClient(
+        base_url=url, timeout=TIMEOUT_S, headers={"x-api-key": shown.key}, trust_env=False
+    ) as user:
         headers = await _stream(user, shown, say)
         record = (await user.get(f"/api/v1/requests/{shown.request_id}")).raise_for_status().json()
         me = (await user.get("/api/v1/me")).raise_for_status().json()
@@ -121,7 +126,8 @@ async def _tell(house: "House", url: str, *, quiet: bool) -> Shown:
     shown.output_tokens = record["usage"]["output_tokens"]
     shown.left_usd = me["budgets"][0]["remaining"]
     say(f"\n\n  Tokens        {shown.input_tokens} in, {shown.output_tokens} out ({shown.kind})")
-    say(f"  Held, cost    {format_usd(parse_usd(headers['x-tollhouse-held-usd']))} held before the call, {format_usd(parse_usd(shown.cost_usd))} spent")
+    held = format_usd(parse_usd(headers["x-tollhouse-held-usd"]))
+    say(f"  Held, cost    {held} held before the call, {format_usd(parse_usd(shown.cost_usd))} spent")
     say(f"  Left          {format_usd(parse_usd(shown.left_usd))} of {format_usd(parse_usd('1'))} today")
     say(f"  In the ledger {shown.request_id}, user {USER}\n")
     for line in next_steps(url, shown.key, shown.model):
@@ -159,7 +165,9 @@ async def _stream(user: httpx.AsyncClient, shown: Shown, say: Any) -> httpx.Head
             if line.startswith("data: ") and '"content_block_delta"' in line:
                 text = msgspec.json.decode(line[6:])["delta"].get("text", "")
                 pieces.append(text)
-                say(output.clean(text.replace("\n", "\n  ")) if "\n" not in text else text.replace("\n", "\n  "), end="")
+                say(
+                    output.clean(text.replace("\n", "\n  ")) if "\n" not in text else text.replace("\n", "\n  "), end=""
+                )
         shown.request_id = answer.headers["x-tollhouse-request-id"]
     shown.answer = "".join(pieces)
     return answer.headers
@@ -170,7 +178,7 @@ def next_steps(url: str, key: str, model: str) -> list[str]:
     return [
         "  Try it:",
         f"    curl -N {url}/v1/messages -H 'x-api-key: {key}' -H 'anthropic-version: 2023-06-01' \\",
-        f"""      -d '{{"model":"{model}","max_tokens":100,"stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'""",
+        f"""      -d '{{"model":"{model}","max_tokens":100,"stream":true,"messages":[{{"role":"user","content":"Hi"}}]}}'""",
         "  Python, anthropic SDK:",
         f"    Anthropic(base_url={url!r}, api_key={key!r}).messages.create(model={model!r}, max_tokens=100,",
         '      messages=[{"role": "user", "content": "Hello"}])',

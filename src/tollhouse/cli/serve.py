@@ -21,7 +21,9 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 def serve(
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on (listen.host).")] = None,
-    port: Annotated[int | None, typer.Option("--port", help="Port to listen on, 0 for any (listen.port).", min=0, max=65535)] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Port to listen on, 0 for any (listen.port).", min=0, max=65535)
+    ] = None,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
@@ -76,7 +78,11 @@ def _greet(house: "House", url: str, *, as_json: bool) -> None:
         sys.stdout.flush()
         return
     recovered = house.store.recovery
-    lines = [f"Tollhouse serves on {url}", f"  providers  {', '.join(providers) or 'none'}", f"  home       {house.settings.home}"]
+    lines = [
+        f"Tollhouse serves on {url}",
+        f"  providers  {', '.join(providers) or 'none'}",
+        f"  home       {house.settings.home}",
+    ]
     if recovered is not None and recovered.crashed:
         lines.append(f"  recovered  {recovered.crashed} calls that had not ended, posted at their upper bound")
     if house.settings.master_key:

@@ -1,14 +1,15 @@
 """This node's money: what every budget has posted and held right now, and the life of a hold.
 
-The law (docs: budgets). Per budget and window, `posted + held ≤ limit` after every admission; only a lowered limit or a call that
-costs more than its bound can break it, and then nothing is admitted until it fits again. Between looking at the room and
-taking it there is no await, so no two calls can take the same room.
+The law (docs: budgets). Per budget and window, `posted + held ≤ limit` after every admission; only a lowered limit or a
+call that costs more than its bound can break it, and then nothing is admitted until it fits again. Between looking at
+the room and taking it there is no await, so no two calls can take the same room.
 
-    reserve   bound the call → choose the output cap that fits → take the room → HOLD in the journal → only then may a byte go out
+    reserve   bound the call → choose the cap that fits → take the room → HOLD in the journal → only then send
     settle    once: amount from what was seen → SETTLE in the journal → room given back → entry on its way to the ledger
 
-In one process this node owns all of every budget. With several, a lease grant comes before taking room: `reserve` is a coroutine for that.
-A hold keeps the window it was taken in: a stream that crosses a reset settles where it was admitted.
+In one process this node owns all of every budget. With several, a lease grant comes before taking room: `reserve` is a
+coroutine for that. A hold keeps the window it was taken in: a stream that crosses a reset settles where it was
+admitted.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ from tollhouse.rules.budgets import describe, describe_amount, window_of
 from tollhouse.rules.metering import NOT_SENT, Ending, settle_amount
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import JournalError, Refusal
-from tollhouse.terms.events import HoldRecord, Record, Settlement, SettleKind, SettleRecord
+from tollhouse.terms.events import HoldRecord, Record, SettleKind, Settlement, SettleRecord
 from tollhouse.terms.holds import Hold
 from tollhouse.terms.money import decimal_usd
 from tollhouse.terms.people import Budget, BudgetEdge, BudgetUnit, BudgetWindow, DirectoryImage
@@ -86,7 +87,9 @@ class MoneyHold(Hold):
 
     __slots__ = ("accounts", "attempt", "bound", "cap", "settlement")
 
-    def __init__(self, record: HoldRecord, accounts: list[Account], attempt: Attempt, limit: Bound, cap: CapChoice) -> None:
+    def __init__(
+        self, record: HoldRecord, accounts: list[Account], attempt: Attempt, limit: Bound, cap: CapChoice
+    ) -> None:
         super().__init__(record)
         self.accounts = accounts
         self.attempt = attempt
@@ -138,14 +141,18 @@ class Accounts:
     # --- what budgets there are
 
     def adopt(self, image: DirectoryImage) -> None:
-        """Learn of new and changed budgets. What this node already counts for a window stands: it is newer than the image."""
+        """Learn of new and changed budgets. What this node already counts for a window stands: it is newer than the
+        image.
+        """
         posted: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for (budget_id, start_s), amount in image.posted.items():
             posted[budget_id].append((start_s, amount))
         for budget in image.budgets:
             account = self._accounts.get(budget.budget_id)
             if account is None:
-                self._posted.update({(budget.budget_id, start_s): amount for start_s, amount in posted[budget.budget_id]})
+                self._posted.update(
+                    {(budget.budget_id, start_s): amount for start_s, amount in posted[budget.budget_id]}
+                )
             elif (account.budget.window, account.budget.timezone) == (budget.window, budget.timezone):
                 account.budget = budget
             else:
@@ -176,10 +183,16 @@ class Accounts:
     async def reserve(self, principal: Principal, ask: Ask, attempt: Attempt, caller: Caller) -> MoneyHold:
         """Take room for the worst case of this attempt in every budget that applies, and journal it.
 
-        Raises Refusal: 402 `budget_exhausted`, 400 for what cannot be bounded or priced, 503 when journal or ledger cannot keep up.
+        Raises Refusal: 402 `budget_exhausted`, 400 for what cannot be bounded or priced, 503 when journal or ledger
+        cannot keep up.
         """
         if self._outbox.full:
-            raise Refusal(503, "store_unavailable", "The ledger is behind; nothing is admitted until it has caught up.", retry_after_s=5)
+            raise Refusal(
+                503,
+                "store_unavailable",
+                "The ledger is behind; nothing is admitted until it has caught up.",
+                retry_after_s=5,
+            )
         accounts = [self.account(budget, caller.at_ns / 1e9) for budget in principal.budgets]
         room_nusd = room_tokens = None
         clamp = True
@@ -220,7 +233,16 @@ class Accounts:
         try:
             await self._journal.synced()
         except BaseException as error:
-            self.settle(hold, Seen(), NOT_SENT, cancel_stops_billing=False, status=503, code="journal_unavailable", duration_us=0, first_byte_us=0)
+            self.settle(
+                hold,
+                Seen(),
+                NOT_SENT,
+                cancel_stops_billing=False,
+                status=503,
+                code="journal_unavailable",
+                duration_us=0,
+                first_byte_us=0,
+            )
             if isinstance(error, JournalError):
                 raise unrecorded() from error
             raise
@@ -283,9 +305,11 @@ class Accounts:
         upstream_request_id: str = "",
         response_bytes: int = 0,
     ) -> Settlement:
-        """Post the real cost and give the rest back. A plain function: nothing can come between. The first call decides.
+        """Post the real cost and give the rest back. A plain function: nothing can come between. The first call
+        decides.
 
-        A SETTLE that the disk refuses is kept and written again by the journal; until then the HOLD on disk stands for it.
+        A SETTLE that the disk refuses is kept and written again by the journal; until then the HOLD on disk stands for
+        it.
         """
         if hold.settlement is not None:
             return hold.settlement
@@ -317,14 +341,20 @@ class Accounts:
             settled.tokens,
         )
         settlement = hold.settlement = Settlement(record, settle)
-        with contextlib.suppress(JournalError):  # the journal keeps it and is unhealthy: admission stops until it is written
+        with contextlib.suppress(
+            JournalError
+        ):  # the journal keeps it and is unhealthy: admission stops until it is written
             self._journal.append(settle)
         requests = 0 if settled.kind is SettleKind.VOIDED else 1
         for account in hold.accounts:
             unit = account.budget.unit
             account.held -= hold.amount_in(unit)
             account.posted += (
-                settled.amount_nusd if unit is BudgetUnit.USD else settled.tokens if unit is BudgetUnit.TOKENS else requests
+                settled.amount_nusd
+                if unit is BudgetUnit.USD
+                else settled.tokens
+                if unit is BudgetUnit.TOKENS
+                else requests
             )
         self.holds.discard(hold)
         self._outbox.put(settlement)
@@ -384,7 +414,9 @@ def exhausted(account: Account, *, needed: int, affordable_max_tokens: int | Non
 
 def unrecorded() -> Refusal:
     """503: the disk does not take the journal."""
-    return Refusal(503, "journal_unavailable", "The journal cannot be written; nothing is admitted unrecorded.", retry_after_s=2)
+    return Refusal(
+        503, "journal_unavailable", "The journal cannot be written; nothing is admitted unrecorded.", retry_after_s=2
+    )
 
 
 def utc(at_s: int) -> str:

@@ -1,14 +1,14 @@
 """The headers of an answer: what of the provider's travels on, and what this house says about the call.
 
-    x-tollhouse-request-id            on every answer; also in the log and the ledger
-    x-tollhouse-held-usd              the worst case held for this call
-    x-tollhouse-budget                whose budget binds, such as `user alice`
-    x-tollhouse-budget-remaining-usd  what is left of it with this call held (`-tokens`, `-requests` for other units)
-    x-tollhouse-budget-reset          when its window ends, seconds since 1970 UTC
-    x-tollhouse-max-tokens            the output cap sent instead of the client's, with `; clamped` or `; injected`
-    x-tollhouse-cost-usd              the real cost, when the answer was whole before its head went out
-    x-tollhouse-overhead-ms           time spent here before the provider was called
-    x-ratelimit-*-requests            room in the tightest request limit (Anthropic clients: anthropic-ratelimit-requests-*)
+x-tollhouse-request-id            on every answer; also in the log and the ledger
+x-tollhouse-held-usd              the worst case held for this call
+x-tollhouse-budget                whose budget binds, such as `user alice`
+x-tollhouse-budget-remaining-usd  what is left of it with this call held (`-tokens`, `-requests` for other units)
+x-tollhouse-budget-reset          when its window ends, seconds since 1970 UTC
+x-tollhouse-max-tokens            the output cap sent instead of the client's, with `; clamped` or `; injected`
+x-tollhouse-cost-usd              the real cost, when the answer was whole before its head went out
+x-tollhouse-overhead-ms           time spent here before the provider was called
+x-ratelimit-*-requests            room in the tightest request limit (Anthropic clients: anthropic-ratelimit-requests-*)
 """
 
 import math
@@ -18,7 +18,7 @@ from tollhouse.dataplane.head import HOP_BY_HOP
 from tollhouse.ports import LimitStanding
 from tollhouse.terms.money import NUSD_PER_USD
 from tollhouse.terms.people import BudgetUnit
-from tollhouse.upstream.pool import Headers
+from tollhouse.upstream.connection import Headers
 
 DROPPED = HOP_BY_HOP | {
     b"content-length",
@@ -34,15 +34,27 @@ DROPPED_PREFIXES = (b"anthropic-ratelimit-", b"x-ratelimit-", b"access-control-"
 """Limits of the shared key say nothing to one of its users; CORS is decided here."""
 
 EXPOSED = (
-    b"x-tollhouse-request-id, x-tollhouse-held-usd, x-tollhouse-budget, x-tollhouse-budget-remaining-usd, x-tollhouse-budget-reset, "
+    b"x-tollhouse-request-id, x-tollhouse-held-usd, x-tollhouse-budget, x-tollhouse-budget-remaining-usd, "
+    b"x-tollhouse-budget-reset, "
     b"x-tollhouse-max-tokens, x-tollhouse-cost-usd, x-tollhouse-overhead-ms, request-id, x-request-id, retry-after"
+)
+
+ALLOWED = (
+    b"authorization, x-api-key, content-type, anthropic-version, anthropic-beta, "
+    b"anthropic-dangerous-direct-browser-access, x-session-id, x-stainless-arch, x-stainless-lang, x-stainless-os, "
+    b"x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, "
+    b"x-stainless-timeout, x-stainless-helper-method"
 )
 
 
 def forwarded(headers: Headers) -> bytes:
     """The provider's header lines that travel on."""
     return b"".join(
-        [b"%b: %b\r\n" % pair for pair in headers if pair[0] not in DROPPED and not pair[0].startswith(DROPPED_PREFIXES)]
+        [
+            b"%b: %b\r\n" % pair
+            for pair in headers
+            if pair[0] not in DROPPED and not pair[0].startswith(DROPPED_PREFIXES)
+        ]
     )
 
 
@@ -90,7 +102,18 @@ def of_limits(standing: LimitStanding, *, anthropic: bool) -> str:
 
 def cors(origin: bytes) -> bytes:
     """For an origin that is on the list."""
-    return b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\nvary: origin\r\n" % (origin, EXPOSED)
+    return b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\nvary: origin\r\n" % (
+        origin,
+        EXPOSED,
+    )
+
+
+def preflight(origin: bytes, methods: bytes) -> bytes:
+    """Allowed for an hour, without credentials; the headers are those of the vendors' SDKs in a browser."""
+    return (
+        b"access-control-allow-origin: %b\r\nvary: origin\r\naccess-control-allow-methods: %b\r\n"
+        b"access-control-allow-headers: %b\r\naccess-control-max-age: 3600\r\n" % (origin, methods, ALLOWED)
+    )
 
 
 def printable(text: str) -> str:

@@ -40,4 +40,10 @@ async def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Att
 def request_bytes(head: RequestHead, lane: Lane, body: bytes) -> bytes:
     """The request for the provider: our credential and framing, the client's other headers, its body."""
     target = lane.path + b"?" + head.query if head.query else lane.path
-    return b"POST %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (target, lane.fixed_headers, head.forwarded, len(body), body)
+    return b"POST %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+        target,
+        lane.fixed_headers,
+        head.forwarded,
+        len(body),
+        body,
+    )

@@ -1,6 +1,8 @@
-"""The edge: uvicorn's httptools protocol, with data-plane paths answered by callbacks and everything else handed to ASGI.
+"""The edge: uvicorn's httptools protocol, with data-plane paths answered by callbacks and everything else handed to
+ASGI.
 
-Theory. A connection is in one *phase*, and one sweep over all connections (no timer per request) ends what takes too long:
+Theory. A connection is in one *phase*, and one sweep over all connections (no timer per request) ends what takes too
+long:
 
     IDLE    nothing of a request has come        → closed after keep_alive_s (head_timeout_s before the first request)
     HEAD    a request line or header is coming   → 408 after head_timeout_s
@@ -8,162 +10,41 @@ Theory. A connection is in one *phase*, and one sweep over all connections (no t
     WORK    a whole request waits for its answer → no deadline here; but an unread answer ends after stall_timeout_s
     LINGER  answered before its body ended       → the rest is thrown away for a moment, then closed
 
-Requests that come while an earlier one is unanswered are pipelined: they wait in order and reading pauses. What llhttp lets pass
-and a gateway must not is refused here, before routing: missing or double Host, a Transfer-Encoding other than `chunked` or
-any in HTTP/1.0, trailers, absolute-form, versions other than 1.0 and 1.1. After such a request the connection is closed:
-where one request ends and the next begins is no longer certain (RFC 9112 §11.2).
+Requests that come while an earlier one is unanswered are pipelined: they wait in order and reading pauses. What llhttp
+lets pass and a gateway must not is refused here, before routing: missing or double Host, a Transfer-Encoding other than
+`chunked` or any in HTTP/1.0, trailers, absolute-form, versions other than 1.0 and 1.1. After such a request the
+connection is closed: where one request ends and the next begins is no longer certain (RFC 9112 §11.2).
 """
 
 import asyncio
+import logging
 import re
-from collections.abc import Callable
-from enum import IntEnum
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httptools
-import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from tollhouse.dataplane.gate import Gate, Phase
 from tollhouse.dataplane.head import MalformedHead, RequestHead, read_head, route_of
+from tollhouse.dataplane.visitor import Visitor
 
-SWEEP_S = 0.25
-LINGER_S = 2.0
+log = logging.getLogger("tollhouse.edge")
+
 LINGER_BYTES = 1024 * 1024
 ASGI_MAX_BODY_BYTES = 1024 * 1024
 """Management requests are small."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-class Phase(IntEnum):
-    IDLE = 0
-    HEAD = 1
-    BODY = 2
-    WORK = 3
-    LINGER = 4
 
+def protocol_class(gate: Gate) -> Callable[..., "Edge"]:
+    """What uvicorn's Config takes as `http`: it builds protocols itself, so the gate comes in by this closure."""
 
-class EdgeOptions(msgspec.Struct, frozen=True):
-    """Numbers of the edge; every one is a setting under `listen`."""
+    class BoundEdge(Edge):
+        def __init__(self, **uvicorn_arguments: Any) -> None:
+            super().__init__(gate, **uvicorn_arguments)
 
-    head_timeout_s: float = 10.0
-    body_timeout_s: float = 60.0
-    keep_alive_s: float = 75.0
-    stall_timeout_s: float = 120.0
-    max_head_bytes: int = 65_536
-    max_body_bytes: int = 32 * 1024 * 1024
-    max_buffered_bytes: int = 1024 * 1024 * 1024
-    max_connections: int = 20_000
-    cors_origins: frozenset[bytes] = frozenset()
-
-
-class Visitor:
-    """One data-plane request as the edge sees it; `exchange.Exchange` is the real one. Also what uvicorn expects of a cycle."""
-
-    __slots__ = ("body", "body_bytes", "body_done", "disconnected", "edge", "head", "keep_alive", "response_complete", "started_at")
-
-    def __init__(self, edge: "Edge", head: RequestHead) -> None:
-        self.edge = edge
-        self.head = head
-        self.body: list[bytes] = []
-        self.body_bytes = 0
-        self.body_done = False
-        self.keep_alive = head.keep_alive
-        self.response_complete = False
-        self.disconnected = False
-        self.started_at = edge.loop.time()
-
-    @property
-    def message_event(self) -> "Visitor":
-        """uvicorn sets its cycle's event when the connection ends; ours is told by `departed`."""
-        return self
-
-    def set(self) -> None:
-        """See message_event."""
-
-    # What the edge tells a visitor
-
-    def arrived(self) -> None:
-        """The head is complete and it is this request's turn; the body may still be coming."""
-        raise NotImplementedError
-
-    def begin(self) -> None:
-        """The body is complete too."""
-        raise NotImplementedError
-
-    def departed(self) -> None:
-        """The client is gone."""
-        raise NotImplementedError
-
-    def refuse(self, status: int, code: str, message: str) -> None:
-        """The edge found something wrong: answer in the caller's dialect, then the connection closes."""
-        raise NotImplementedError
-
-    def pause(self) -> None:
-        """The client reads too slowly."""
-
-    def resume(self) -> None:
-        """The client reads again."""
-
-    def tick(self, now: float) -> None:
-        """Called by the sweep while this request is being answered."""
-
-
-class Gate:
-    """What all connections share: options, counters, the sweep, and how a visitor is made."""
-
-    def __init__(
-        self, options: EdgeOptions, make_visitor: Callable[["Edge", RequestHead], Visitor], loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self.options = options
-        self.make_visitor = make_visitor
-        self.loop = loop
-        self.edges: set[Edge] = set()
-        self.ticks = 0
-        self.buffered_bytes = 0
-        self.draining = False
-        self.refused_connections = 0
-        self._limits = {
-            Phase.HEAD: round(options.head_timeout_s / SWEEP_S),
-            Phase.BODY: round(options.body_timeout_s / SWEEP_S),
-            Phase.LINGER: round(LINGER_S / SWEEP_S),
-        }
-        self._keep_alive_ticks = round(options.keep_alive_s / SWEEP_S)
-        self._stall_ticks = round(options.stall_timeout_s / SWEEP_S)
-        self._timer: asyncio.TimerHandle | None = loop.call_later(SWEEP_S, self._sweep)
-
-    def protocol_class(self) -> Callable[..., "Edge"]:
-        """What uvicorn's Config takes as `http`: it builds protocols itself, so the gate comes in by this closure."""
-        gate = self
-
-        class BoundEdge(Edge):
-            def __init__(self, **uvicorn_arguments: Any) -> None:
-                super().__init__(gate, **uvicorn_arguments)
-
-        return BoundEdge
-
-    def _sweep(self) -> None:
-        self.ticks += 1
-        now = self.loop.time()
-        for edge in list(self.edges):
-            age = self.ticks - edge.phase_tick
-            phase = edge.phase
-            if phase is Phase.WORK:
-                edge.sweep_work(now, self._stall_ticks)
-            elif phase is Phase.IDLE:
-                if age > (self._keep_alive_ticks if edge.served else self._limits[Phase.HEAD]):
-                    edge.transport.close()
-            elif age > self._limits[phase]:
-                edge.overdue()
-        self._timer = self.loop.call_later(SWEEP_S, self._sweep)
-
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    @property
-    def working(self) -> list[Visitor]:
-        """Data-plane requests being received or answered right now."""
-        return [edge.running for edge in self.edges if isinstance(edge.running, Visitor) and not edge.running.response_complete]
+    return BoundEdge
 
 
 class Edge(HttpToolsProtocol):
@@ -242,7 +123,9 @@ class Edge(HttpToolsProtocol):
         else:
             if self.phase is Phase.HEAD and self.head_bytes > self.gate.options.max_head_bytes:
                 limit = self.gate.options.max_head_bytes
-                self.broken(431, "head_too_large", f"The request line and headers exceed {limit} bytes (listen.max_head_bytes).")
+                self.broken(
+                    431, "head_too_large", f"The request line and headers exceed {limit} bytes (listen.max_head_bytes)."
+                )
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -269,7 +152,9 @@ class Edge(HttpToolsProtocol):
         if self.phase is not Phase.HEAD:
             if self.phase is Phase.LINGER:
                 return
-            raise MalformedHead(400, "trailers_refused", "Trailers after a body are not accepted; send them as headers.")
+            raise MalformedHead(
+                400, "trailers_refused", "Trailers after a body are not accepted; send them as headers."
+            )
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -312,13 +197,17 @@ class Edge(HttpToolsProtocol):
             if cycle.body_bytes > options.max_body_bytes:
                 self.too_large(cycle)
             elif self.gate.buffered_bytes > options.max_buffered_bytes:
-                cycle.refuse(503, "overloaded", "Too many request bodies are being received at once; try again shortly.")
+                cycle.refuse(
+                    503, "overloaded", "Too many request bodies are being received at once; try again shortly."
+                )
             return
         if self.phase is Phase.LINGER:
             return
         self.asgi_body_bytes += len(data)
         if self.asgi_body_bytes > ASGI_MAX_BODY_BYTES:
-            raise MalformedHead(413, "request_too_large", f"A management request has at most {ASGI_MAX_BODY_BYTES} bytes.")
+            raise MalformedHead(
+                413, "request_too_large", f"A management request has at most {ASGI_MAX_BODY_BYTES} bytes."
+            )
         super().on_body(data)
 
     def on_message_complete(self) -> None:
@@ -349,6 +238,21 @@ class Edge(HttpToolsProtocol):
         elif visitor.head.expect_continue and not visitor.body_bytes:
             self.transport.write(CONTINUE)
 
+    def run(self, visitor: Visitor, story: Coroutine[Any, Any, None]) -> None:
+        """Let a visitor's coroutine run as a task that the shutdown waits for."""
+        task = self.loop.create_task(self._guard(visitor, story))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _guard(self, visitor: Visitor, story: Coroutine[Any, Any, None]) -> None:
+        """The last door: a bug of ours is logged and answered, never left hanging."""
+        try:
+            await story
+        except Exception:
+            log.exception("a call ended in a bug of ours")
+            if not visitor.response_complete:
+                visitor.failed()
+
     def too_large(self, visitor: Visitor) -> None:
         limit = self.gate.options.max_body_bytes
         visitor.refuse(413, "request_too_large", f"The request body exceeds {limit} bytes (listen.max_body_bytes).")
@@ -356,7 +260,9 @@ class Edge(HttpToolsProtocol):
     def hand_to_asgi(self, head: RequestHead) -> None:
         """Give the request to uvicorn as if it had parsed the head itself."""
         if head.content_length > ASGI_MAX_BODY_BYTES:
-            raise MalformedHead(413, "request_too_large", f"A management request has at most {ASGI_MAX_BODY_BYTES} bytes.")
+            raise MalformedHead(
+                413, "request_too_large", f"A management request has at most {ASGI_MAX_BODY_BYTES} bytes."
+            )
         url, headers = self.url, self.headers
         super().on_message_begin()
         self.url = url
@@ -374,7 +280,9 @@ class Edge(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """An answer is out: next in the pipeline, or idle. Replaces uvicorn's, whose keep-alive timer the sweep makes needless."""
+        """An answer is out: next in the pipeline, or idle. Replaces uvicorn's, whose keep-alive timer the sweep makes
+        needless.
+        """
         self.server_state.total_requests += 1
         self.served = True
         if self.transport.is_closing():
@@ -404,7 +312,9 @@ class Edge(HttpToolsProtocol):
             visitor.keep_alive = False
         connection = b"" if visitor.keep_alive else b"connection: close\r\n"
         if visitor.head.method == b"HEAD":
-            self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[status], headers, connection, len(body)))
+            self.transport.write(
+                b"%b%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[status], headers, connection, len(body))
+            )
         elif status in (204, 304):
             self.transport.write(b"%b%b%b\r\n" % (STATUS_LINE[status], headers, connection))
         else:
@@ -496,7 +406,9 @@ class Edge(HttpToolsProtocol):
             self.deaf = True
             self.refuse_plain(408, f"the request head was not complete within {self.gate.options.head_timeout_s:g} s")
         else:
-            self.broken(408, "body_timeout", f"The request body was not complete within {self.gate.options.body_timeout_s:g} s.")
+            self.broken(
+                408, "body_timeout", f"The request body was not complete within {self.gate.options.body_timeout_s:g} s."
+            )
 
     def sweep_work(self, now: float, stall_ticks: int) -> None:
         running = self.running

@@ -2,11 +2,11 @@
 
     bytes in ─ identify ─ admit ─ plan ─ reserve ─ attempt ─ relay ─ settle ─ bytes out
 
-`arrived` identifies as soon as the head is there, so that a stranger's body is never collected; `tell` runs when the body is complete.
-Money is settled exactly once, by whoever learns first how the call ended: the relay on the closing event, or `finally`.
+`arrived` identifies as soon as the head is there, so that a stranger's body is never collected; `tell` runs when the
+body is complete. Money is settled exactly once, by whoever learns first how the call ended: the relay on the closing
+event, or `finally`.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -15,13 +15,15 @@ import msgspec
 from tollhouse.dataplane import answer_headers
 from tollhouse.dataplane.accounts import Accounts, Caller, MoneyHold
 from tollhouse.dataplane.attempts import send
-from tollhouse.dataplane.edge import Edge, Gate, Visitor
+from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.free_calls import answer_models, count_tokens
+from tollhouse.dataplane.gate import Gate
 from tollhouse.dataplane.head import RequestHead
 from tollhouse.dataplane.identify import Scheme, identify
 from tollhouse.dataplane.plan import Planner
 from tollhouse.dataplane.relay import Relay
 from tollhouse.dataplane.snapshot import Principal
+from tollhouse.dataplane.visitor import Visitor
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.ports import Limiter, Ticket
 from tollhouse.rules.access import admits
@@ -40,7 +42,9 @@ NOTHING_SEEN = Seen()
 log = logging.getLogger("tollhouse.dataplane")
 
 TOKENS_PER_MINUTE_OUTPUT_ESTIMATE = 1_000
-"""A tokens-per-minute limit reserves a quarter of the body's bytes and at most this much output; the real figure replaces it."""
+"""A tokens-per-minute limit reserves a quarter of the body's bytes and at most this much output; the real figure
+replaces it.
+"""
 
 
 class PlaneOptions(msgspec.Struct, frozen=True):
@@ -83,7 +87,7 @@ class Exchange(Visitor):
         "provider_name",
         "relay",
         "request_id",
-        "task",
+        "telling",
         "ticket",
     )
 
@@ -99,7 +103,7 @@ class Exchange(Visitor):
         self.ticket: Ticket | None = None
         self.hold: MoneyHold | None = None
         self.relay: Relay | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.telling = False
         self.provider_name = ""
 
     # --- THE STORY
@@ -112,9 +116,13 @@ class Exchange(Visitor):
                 self.answer_preflight() if head.method == b"OPTIONS" else self.refuse_method()
                 return
             if self.gate.draining:
-                raise Refusal(503, "shutting_down", "This gateway is shutting down; try again in a moment.", retry_after_s=1)
+                raise Refusal(
+                    503, "shutting_down", "This gateway is shutting down; try again in a moment.", retry_after_s=1
+                )
             if head.read.get(b"content-encoding", b"identity").lower() != b"identity":
-                raise Refusal(415, "unsupported_encoding", "Send the body uncompressed: its cost is bounded by what it says.")
+                raise Refusal(
+                    415, "unsupported_encoding", "Send the body uncompressed: its cost is bounded by what it says."
+                )
             self.principal = identify(self.plane.schemes, head)
         except Refusal as refusal:
             self.answer_refusal(refusal)
@@ -161,7 +169,9 @@ class Exchange(Visitor):
     # --- settle
 
     def settle(self, ending: Ending, code: str = "", status: int | None = None) -> Settlement | None:
-        """Post the real cost and release the hold; only the first call counts. A plain function: nothing can come between."""
+        """Post the real cost and release the hold; only the first call counts. A plain function: nothing can come
+        between.
+        """
         hold, relay = self.hold, self.relay
         if hold is None:
             return None
@@ -177,7 +187,9 @@ class Exchange(Visitor):
             status=(relay.status if relay is not None else 0) if status is None else status,
             code=code,
             duration_us=int((now - self.started_at) * 1e6),
-            first_byte_us=int((call.first_byte_at - self.started_at) * 1e6) if call is not None and call.first_byte_at else 0,
+            first_byte_us=int((call.first_byte_at - self.started_at) * 1e6)
+            if call is not None and call.first_byte_at
+            else 0,
             upstream_request_id=relay.upstream_request_id if relay is not None else "",
             response_bytes=relay.relayed_bytes if relay is not None else 0,
         )
@@ -203,7 +215,9 @@ class Exchange(Visitor):
         self.settle(ending, "client_gone" if gone else error.code, None if begun else 0 if gone else status)
         if gone:
             return
-        refusal = Refusal(status, error.code, f"The provider {self.provider_name} did not answer: {error}.", scope="upstream")
+        refusal = Refusal(
+            status, error.code, f"The provider {self.provider_name} did not answer: {error}.", scope="upstream"
+        )
         if relay is None or not relay.begun:
             self.answer_refusal(refusal)
         elif relay.streaming and relay.at_boundary:
@@ -222,24 +236,21 @@ class Exchange(Visitor):
         if self.head.route.endpoint is Endpoint.MODELS:
             answer_models(self, principal)
             return
-        task = self.task = self.edge.loop.create_task(self.run(principal))
-        self.edge.tasks.add(task)
-        task.add_done_callback(self.edge.tasks.discard)
+        self.telling = True
+        self.edge.run(self, self.tell(principal))
 
-    async def run(self, principal: Principal) -> None:
-        """The story with its last door: a bug of ours is logged and answered 500, never left hanging."""
-        try:
-            await self.tell(principal)
-        except Exception:
-            log.exception("request %s failed", self.request_id)
-            if self.relay is not None and self.relay.begun:
-                self.edge.cut_stream(self)
-            elif not self.response_complete:
-                self.answer_refusal(Refusal(500, "internal_error", "Something went wrong here; the operator's log says what."))
+    def failed(self) -> None:
+        log.error("request %s failed here", self.request_id)
+        if self.relay is not None and self.relay.begun:
+            self.edge.cut_stream(self)
+        else:
+            self.answer_refusal(
+                Refusal(500, "internal_error", "Something went wrong here; the operator's log says what.")
+            )
 
     def departed(self) -> None:
-        """The client is gone: stop the provider's meter where that works, else read on, for a while, to know the cost."""
-        if self.task is None:
+        """The client is gone: stop the provider's meter where that works, else read on a while to know the cost."""
+        if not self.telling:
             if self.principal is not None:
                 self.note(0, "client_gone")
             return
@@ -305,7 +316,9 @@ class Exchange(Visitor):
         if self.hold is None:
             self.note(refusal.status, refusal.code)
         status, body = self.dialect.refusal(refusal, self.request_id)
-        lines = f"content-type: application/json\r\nrequest-id: {self.request_id}\r\nx-request-id: {self.request_id}\r\n"
+        lines = (
+            f"content-type: application/json\r\nrequest-id: {self.request_id}\r\nx-request-id: {self.request_id}\r\n"
+        )
         if refusal.retry_after_s is not None:
             wait_s = max(refusal.retry_after_s, 0.0)
             lines += f"retry-after: {int(-(-wait_s // 1))}\r\nretry-after-ms: {int(wait_s * 1000) + 1}\r\n"
@@ -322,16 +335,9 @@ class Exchange(Visitor):
     def answer_preflight(self) -> None:
         """CORS: only origins on the list, without credentials, for an hour."""
         origin = self.head.read.get(b"origin")
-        if origin not in self.plane.options.cors_origins:
+        if origin is None or origin not in self.plane.options.cors_origins:
             raise Refusal(403, "origin_not_allowed", "This origin is not on the list (listen.cors_origins).")
-        headers = (
-            b"access-control-allow-origin: %b\r\nvary: origin\r\naccess-control-allow-methods: %b\r\n"
-            b"access-control-allow-headers: authorization, x-api-key, content-type, anthropic-version, anthropic-beta, "
-            b"anthropic-dangerous-direct-browser-access, x-session-id, x-stainless-arch, x-stainless-lang, x-stainless-os, "
-            b"x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, "
-            b"x-stainless-timeout, x-stainless-helper-method\r\naccess-control-max-age: 3600\r\n"
-            % (origin, b", ".join(self.head.route.methods))
-        )
+        headers = answer_headers.preflight(origin, b", ".join(self.head.route.methods))
         self.edge.answer(self, 204, headers, b"")
 
     # --- notes
@@ -339,7 +345,11 @@ class Exchange(Visitor):
     def caller(self) -> Caller:
         ask = self.ask
         return Caller(
-            self.request_id, self.head.route.endpoint.value, self.at_ns, self.client_family(), session_of(self.head, ask) if ask else ""
+            self.request_id,
+            self.head.route.endpoint.value,
+            self.at_ns,
+            self.client_family(),
+            session_of(self.head, ask) if ask else "",
         )
 
     def client_family(self) -> str:
@@ -375,13 +385,18 @@ def admit(principal: Principal, ask: Ask) -> None:
         allowed = ", ".join(models or ()) or "none"
         name = principal.key.name or principal.key.key_id
         raise Refusal(
-            400, "model_not_allowed", f"The key {name} may not use {ask.model!r}; it may use: {allowed}.", scope=f"key {name}"
+            400,
+            "model_not_allowed",
+            f"The key {name} may not use {ask.model!r}; it may use: {allowed}.",
+            scope=f"key {name}",
         )
 
 
 def estimate_tokens(ask: Ask) -> int:
     """What a tokens-per-minute limit sets aside until the real figure is known."""
-    return ask.body_bytes // 4 + min(ask.max_output_tokens or TOKENS_PER_MINUTE_OUTPUT_ESTIMATE, TOKENS_PER_MINUTE_OUTPUT_ESTIMATE)
+    return ask.body_bytes // 4 + min(
+        ask.max_output_tokens or TOKENS_PER_MINUTE_OUTPUT_ESTIMATE, TOKENS_PER_MINUTE_OUTPUT_ESTIMATE
+    )
 
 
 def session_of(head: RequestHead, ask: Ask) -> str:

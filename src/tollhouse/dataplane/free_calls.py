@@ -1,4 +1,6 @@
-"""Calls that cost nothing: listing models and counting tokens. They carry a zero hold and have a generous rate limit of their own."""
+"""Calls that cost nothing: listing models and counting tokens. They carry a zero hold and have a generous rate limit of
+their own.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -55,7 +57,9 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
 def answer_models(exchange: "Exchange", principal: Principal) -> None:
     """`GET /v1/models` and `/v1/models/{id}` in the caller's dialect: what this key may use, by name."""
     dialect = exchange.dialect
-    names = dict.fromkeys(name for name, spoken in exchange.plane.planner.models() if admits(principal.key.models, name))
+    names = dict.fromkeys(
+        name for name, spoken in exchange.plane.planner.models() if admits(principal.key.models, name)
+    )
     _, _, wanted = exchange.head.path.partition(b"/models/")
     headers = b"content-type: application/json\r\n" + exchange.own_headers()
     body = dialect.model_list(list(names), exchange.at_ns // 1_000_000_000)
@@ -63,7 +67,9 @@ def answer_models(exchange: "Exchange", principal: Principal) -> None:
         rows = {row["id"]: row for row in msgspec.json.decode(body)["data"]}
         row = rows.get(wanted.decode("latin-1"))
         if row is None:
-            exchange.answer_refusal(Refusal(404, "unknown_model", f"There is no model {wanted.decode('latin-1')!r} for this key."))
+            exchange.answer_refusal(
+                Refusal(404, "unknown_model", f"There is no model {wanted.decode('latin-1')!r} for this key.")
+            )
             return
         body = msgspec.json.encode(row)
     exchange.note(200, "")

@@ -1,6 +1,7 @@
 """The head of a data-plane request: what is refused whatever it asks, what it asks for, which of its headers travel on.
 
-One pass over the headers sorts each by name: ours to read, ours to drop, or the provider's to get, byte for byte as the client sent it.
+One pass over the headers sorts each by name: ours to read, ours to drop, or the provider's to get, byte for byte as the
+client sent it.
 """
 
 import re
@@ -83,9 +84,8 @@ NOT_FOR_PROVIDERS = frozenset(
 NOT_FOR_PROVIDERS_PREFIXES = (b"x-forwarded-", b"x-openwebui-user-", b"x-tollhouse-", b"sec-", b"cf-")
 
 _READ, _DROP = 1, 2
-_FATE = {name: _DROP for name in HOP_BY_HOP | NOT_FOR_PROVIDERS} | {
-    name: _READ
-    for name in (
+_FATE = dict.fromkeys(HOP_BY_HOP | NOT_FOR_PROVIDERS, _DROP) | dict.fromkeys(
+    (
         b"host",
         b"content-length",
         b"transfer-encoding",
@@ -100,17 +100,22 @@ _FATE = {name: _DROP for name in HOP_BY_HOP | NOT_FOR_PROVIDERS} | {
         b"x-claude-code-session-id",
         b"x-session-id",
         b"session-id",
-    )
-}
+    ),
+    _READ,
+)
 _ALSO_FORWARDED = frozenset(
     (b"user-agent", b"anthropic-version", b"x-claude-code-session-id", b"x-session-id", b"session-id")
 )
-_ONLY_ONCE = frozenset((b"host", b"x-api-key", b"authorization", b"content-length", b"transfer-encoding", b"content-encoding"))
+_ONLY_ONCE = frozenset(
+    (b"host", b"x-api-key", b"authorization", b"content-length", b"transfer-encoding", b"content-encoding")
+)
 _HOST = re.compile(rb"\A(?:[A-Za-z0-9._~%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
 
 
 class RequestHead:
-    """A head that passed all checks. `read` holds the headers of ours by name; `forwarded` are whole lines for the provider."""
+    """A head that passed all checks. `read` holds the headers of ours by name; `forwarded` are whole lines for the
+    provider.
+    """
 
     __slots__ = (
         "content_length",
@@ -146,7 +151,9 @@ def read_head(
     if version != "1.1" and version != "1.0":
         raise MalformedHead(505, "unsupported_version", f"HTTP/{version} is not spoken here; use HTTP/1.1.")
     if not url.startswith(b"/"):
-        raise MalformedHead(400, "malformed_target", "The request target must be a path (origin form, RFC 9112 section 3.2.1).")
+        raise MalformedHead(
+            400, "malformed_target", "The request target must be a path (origin form, RFC 9112 section 3.2.1)."
+        )
     path, _, query = url.partition(b"?")
     head = RequestHead(method, path, query, version, keep_alive and version == "1.1")
     read = head.read
@@ -165,7 +172,9 @@ def read_head(
             if name in _ALSO_FORWARDED:
                 forwarded.append(b"%b: %b\r\n" % (name, value))
     if size > max_bytes:
-        raise MalformedHead(431, "head_too_large", f"The request line and headers exceed {max_bytes} bytes (listen.max_head_bytes).")
+        raise MalformedHead(
+            431, "head_too_large", f"The request line and headers exceed {max_bytes} bytes (listen.max_head_bytes)."
+        )
     _check_framing(head, version)
     if b"connection" in read:
         forwarded = _without_connection_options(forwarded, read[b"connection"])
@@ -185,7 +194,9 @@ def _check_framing(head: RequestHead, version: str) -> None:
     if b"transfer-encoding" in read:
         if version == "1.0" or b"content-length" in read or read[b"transfer-encoding"].strip().lower() != b"chunked":
             raise MalformedHead(
-                400, "unsupported_transfer_encoding", "The only Transfer-Encoding accepted is `chunked`, in HTTP/1.1, without Content-Length."
+                400,
+                "unsupported_transfer_encoding",
+                "The only Transfer-Encoding accepted is `chunked`, in HTTP/1.1, without Content-Length.",
             )
     elif b"content-length" in read:
         length = read[b"content-length"]

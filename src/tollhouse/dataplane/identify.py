@@ -18,7 +18,9 @@ class Scheme(Protocol):
     """One way to show who one is."""
 
     def identify(self, head: RequestHead) -> Principal | None:
-        """The principal, or None when this scheme's credential is not shown. Raises Refusal (401) when it is shown and not good."""
+        """The principal, or None when this scheme's credential is not shown. Raises Refusal (401) when it is shown and
+        not good.
+        """
 
 
 def identify(schemes: Sequence[Scheme], head: RequestHead) -> Principal:
@@ -27,7 +29,9 @@ def identify(schemes: Sequence[Scheme], head: RequestHead) -> Principal:
         principal = scheme.identify(head)
         if principal is not None:
             return principal
-    raise _unauthenticated("missing_key", "No key was sent. Send your Tollhouse key as `x-api-key` or `Authorization: Bearer sk-th-…`.")
+    raise _unauthenticated(
+        "missing_key", "No key was sent. Send your Tollhouse key as `x-api-key` or `Authorization: Bearer sk-th-…`."
+    )
 
 
 class VirtualKeyScheme:
@@ -49,7 +53,8 @@ class VirtualKeyScheme:
                 raise refusal
         if shown:
             raise _unauthenticated(
-                "invalid_key", "This is not a Tollhouse key: keys look like `sk-th-…` and are 55 characters long. Was it cut short?"
+                "invalid_key",
+                "This is not a Tollhouse key: keys look like `sk-th-…` and are 55 characters long. Was it cut short?",
             )
         return None
 
@@ -58,19 +63,27 @@ class VirtualKeyScheme:
         digest = keys.digest(self._secret, credential)
         secret = self._by_digest.get(digest)
         if secret is None or not hmac.compare_digest(secret.digest, digest):
-            raise _unauthenticated("invalid_key", "This key is not known here. Was it made by another server, or deleted?")
+            raise _unauthenticated(
+                "invalid_key", "This key is not known here. Was it made by another server, or deleted?"
+            )
         principal = secret.principal
         key = principal.key
         if key.revoked_at_ns is not None:
             raise _unauthenticated("key_revoked", f"The key {key.name or key.key_id} was revoked. Ask for a new one.")
         if principal.user.blocked_at_ns is not None:
-            raise _unauthenticated("user_blocked", f"The user {key.user_id} is blocked. Ask the operator of this gateway.")
+            raise _unauthenticated(
+                "user_blocked", f"The user {key.user_id} is blocked. Ask the operator of this gateway."
+            )
         if secret.expires_at_ns is not None or key.expires_at_ns is not None:
             now_ns = self._now_ns()
             if secret.expires_at_ns is not None and now_ns >= secret.expires_at_ns:
-                raise _unauthenticated("key_expired", f"The key {key.name or key.key_id} was rotated; use its new secret.")
+                raise _unauthenticated(
+                    "key_expired", f"The key {key.name or key.key_id} was rotated; use its new secret."
+                )
             if key.expires_at_ns is not None and now_ns >= key.expires_at_ns:
-                raise _unauthenticated("key_expired", f"The key {key.name or key.key_id} has expired. Ask for a new one.")
+                raise _unauthenticated(
+                    "key_expired", f"The key {key.name or key.key_id} has expired. Ask for a new one."
+                )
         return principal
 
 

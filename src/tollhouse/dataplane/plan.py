@@ -1,4 +1,6 @@
-"""Where to: the ordered attempts for a request. Pure over rows, providers and prices, so the answer is remembered by model."""
+"""Where to: the ordered attempts for a request. Pure over rows, providers and prices, so the answer is remembered by
+model.
+"""
 
 from collections.abc import Callable
 
@@ -55,5 +57,8 @@ class Planner:
     def models(self) -> list[tuple[str, DialectName]]:
         """What can be listed by name: (model, a dialect it is served in), in the order of the providers."""
         return [
-            (model, dialect) for provider in self.providers.values() for model in provider.advertised for dialect in provider.dialects
+            (model, dialect)
+            for provider in self.providers.values()
+            for model in provider.advertised
+            for dialect in provider.dialects
         ]

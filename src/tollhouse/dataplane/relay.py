@@ -1,4 +1,5 @@
-"""An answer on its way: bytes come from the upstream connection by callback and go to the client's, metered as they pass.
+"""An answer on its way: bytes come from the upstream connection by callback and go to the client's, metered as they
+pass.
 
 Three ways, decided by the head of the answer:
 
@@ -6,9 +7,9 @@ Three ways, decided by the head of the answer:
     whole    anything else: kept until complete, so that its cost can stand in a header, then sent in one write
     large    a whole answer that outgrows the buffer: turned into a stream of bytes without cost header
 
-A slow client pauses the upstream (and only then the upstream's idle clock stands still). A silent upstream gets the client a
-`ping` of its dialect, at an event boundary only. When the client is gone and the provider bills on, the rest is read and
-metered but goes nowhere ("drained").
+A slow client pauses the upstream (and only then the upstream's idle clock stands still). A silent upstream gets the
+client a `ping` of its dialect, at an event boundary only. When the client is gone and the provider bills on, the rest
+is read and metered but goes nowhere ("drained").
 """
 
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from tollhouse.dataplane import answer_headers
 from tollhouse.dialects.dialect import StreamMeter
 from tollhouse.rules.metering import COMPLETE
 from tollhouse.terms.seen import Seen
-from tollhouse.upstream.pool import Call, Headers
+from tollhouse.upstream.connection import Call, Headers
 
 if TYPE_CHECKING:
     from tollhouse.dataplane.exchange import Exchange
@@ -111,7 +112,9 @@ class Relay:
         exchange = self.exchange
         self.begun = True
         self.last_at = exchange.edge.loop.time()
-        exchange.edge.begin_stream(exchange, self.status, answer_headers.forwarded(self.headers) + exchange.own_headers())
+        exchange.edge.begin_stream(
+            exchange, self.status, answer_headers.forwarded(self.headers) + exchange.own_headers()
+        )
         exchange.edge.forget_body(exchange)
         self.headers = []
 

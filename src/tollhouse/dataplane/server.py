@@ -1,7 +1,8 @@
-"""uvicorn's server with two things more: a shutdown that lets answers finish, and an owner-only Unix socket for management.
+"""uvicorn's server with two things more: a shutdown that lets answers finish, and an owner-only Unix socket for
+management.
 
-uvicorn cancels tasks when its own timeout is over and does not wait for them, so the drain comes first: stop listening, wait for every
-exchange up to `drain_s`, end the rest (each settles), and only then let uvicorn shut down what is left.
+uvicorn cancels tasks when its own timeout is over and does not wait for them, so the drain comes first: stop listening,
+wait for every exchange up to `drain_s`, end the rest (each settles), and only then let uvicorn shut down what is left.
 """
 
 import asyncio
@@ -14,8 +15,8 @@ from typing import Any, cast
 
 import uvicorn
 
-from tollhouse.dataplane.edge import Gate
 from tollhouse.dataplane.exchange import Exchange
+from tollhouse.dataplane.gate import Gate
 
 log = logging.getLogger("tollhouse.server")
 
@@ -28,7 +29,13 @@ class Server(uvicorn.Server):
     """Runs until SIGTERM or SIGINT; a second one ends the drain."""
 
     def __init__(
-        self, config: uvicorn.Config, gate: Gate, *, admin_socket: str, drain_s: float, on_ready: Callable[[], Awaitable[None]]
+        self,
+        config: uvicorn.Config,
+        gate: Gate,
+        *,
+        admin_socket: str,
+        drain_s: float,
+        on_ready: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(config)
         self._gate = gate
@@ -41,7 +48,9 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """As uvicorn's, but the signal is not raised again afterwards: that would end the process before the house is closed."""
+        """As uvicorn's, but the signal is not raised again afterwards: that would end the process before the house is
+        closed.
+        """
         if self.should_exit:
             self.force_exit = True
         self.should_exit = True
@@ -55,8 +64,7 @@ class Server(uvicorn.Server):
             state: dict[str, Any] = self.lifespan.state
             return protocol_class(config=self.config, server_state=self.server_state, app_state=state, _loop=loop)
 
-        if os.path.lexists(self._admin_socket):
-            os.unlink(self._admin_socket)  # left behind by a crash: the home's lock is ours, so nobody listens
+        self._remove_socket()  # left behind by a crash: the home's lock is ours, so nobody listens
         mask = os.umask(0o177)
         try:
             self.servers.append(await loop.create_unix_server(build, self._admin_socket))
@@ -71,9 +79,12 @@ class Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.shutdown()
         await self._drain()
+        self._remove_socket()
+        await super().shutdown(sockets)
+
+    def _remove_socket(self) -> None:
         if os.path.lexists(self._admin_socket):
             os.unlink(self._admin_socket)
-        await super().shutdown(sockets)
 
     async def _drain(self) -> None:
         """Wait for exchanges, those whose client left included; then end what is still there."""
@@ -82,14 +93,18 @@ class Server(uvicorn.Server):
         told = False
         while self._busy() and loop.time() < deadline and not self.force_exit:
             if not told:
-                log.info("letting %d answers finish, for at most %g s (again Ctrl-C: end them now)", self._busy(), self._drain_s)
+                log.info(
+                    "letting %d answers finish, for at most %g s (again Ctrl-C: end them now)",
+                    self._busy(),
+                    self._drain_s,
+                )
                 told = True
             await asyncio.sleep(POLL_S)
         for visitor in self._gate.working:
             if isinstance(visitor, Exchange):
                 visitor.abort()
         deadline = loop.time() + ABORT_GRACE_S
-        while self._busy() and loop.time() < deadline:
+        while self._busy() and loop.time() < deadline:  # noqa: ASYNC110  two conditions, no event says both
             await asyncio.sleep(POLL_S)
 
     def _busy(self) -> int:

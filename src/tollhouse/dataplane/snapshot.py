@@ -11,7 +11,9 @@ from tollhouse.terms.people import Budget, DirectoryImage, User, VirtualKey
 
 
 class Principal:
-    """Who a call belongs to, with everything that holds for it: limits and budgets of the organisation, the user and the key."""
+    """Who a call belongs to, with everything that holds for it: limits and budgets of the organisation, the user and
+    the key.
+    """
 
     __slots__ = ("budgets", "holders", "key", "user")
 

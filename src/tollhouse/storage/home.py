@@ -50,8 +50,8 @@ class Home:
             self.close()
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES) and self.owner():
                 raise SettingsError(
-                    f"{self.path} is in use by process {self.owner()}, which does not answer on its socket (is it starting or "
-                    "stopping?). Wait for it, stop it, or set TOLLHOUSE_HOME to another directory."
+                    f"{self.path} is in use by process {self.owner()}, which does not answer on its socket (is it "
+                    "starting or stopping?). Wait for it, stop it, or set TOLLHOUSE_HOME to another directory."
                 ) from error
             raise SettingsError(f"cannot use {self.path} as TOLLHOUSE_HOME: {error.strerror or error}") from error
         os.ftruncate(self._lock_fd, 0)
@@ -73,15 +73,15 @@ class Home:
     def server_secret(self) -> bytes:
         """The secret under which keys are hashed; made once, on first use of an empty home.
 
-        Never made anew beside an existing database: that would make every key invalid without anybody having decided it.
-        Raises SettingsError when it is missing there, or damaged.
+        Never made anew beside an existing database: that would make every key invalid without anybody having decided
+        it. Raises SettingsError when it is missing there, or damaged.
         """
         path = self.path / SECRET_NAME
         if not path.exists():
             if self.database.exists():
                 raise SettingsError(
-                    f"{path} is missing, but {self.database} exists: without it no key can be checked. Restore it from a backup; "
-                    "if it is lost, every key must be made anew: move the database away to start afresh."
+                    f"{path} is missing, but {self.database} exists: without it no key can be checked. Restore it "
+                    "from a backup; if it is lost, every key must be made anew: move the database away to start afresh."
                 )
             self._write_secret(path)
         try:

@@ -1,15 +1,15 @@
 """The tree of what can go wrong. Each leaf says whose fault it is, carries a stable code, and what to do.
 
-    TollhouseError
-    ├── Refusal                the caller gets an answer in their dialect: `status`, `code`, `message`
-    ├── SettingsError          the operator's file or environment is wrong: what, where, what to write instead
-    ├── JournalError           this machine's disk refused a write: stop admitting, never run unrecorded
-    ├── StorageError           the database is locked, gone or of another version
-    └── UpstreamError          the provider or the way to it failed; `sent` says whether it may have started work
-        ├── UpstreamUnreachable     no connection (refused, DNS, TLS, queue full): certainly not sent
-        ├── UpstreamTimeout         no answer within `phase` (connect, first_byte, idle, total)
-        ├── UpstreamClosed          the connection ended before the answer did
-        └── UpstreamGarbled         what came is not HTTP
+TollhouseError
+├── Refusal                the caller gets an answer in their dialect: `status`, `code`, `message`
+├── SettingsError          the operator's file or environment is wrong: what, where, what to write instead
+├── JournalError           this machine's disk refused a write: stop admitting, never run unrecorded
+├── StorageError           the database is locked, gone or of another version
+└── UpstreamError          the provider or the way to it failed; `sent` says whether it may have started work
+    ├── UpstreamUnreachable     no connection (refused, DNS, TLS, queue full): certainly not sent
+    ├── UpstreamTimeout         no answer within `phase` (connect, first_byte, idle, total)
+    ├── UpstreamClosed          the connection ended before the answer did
+    └── UpstreamGarbled         what came is not HTTP
 """
 
 from typing import Any

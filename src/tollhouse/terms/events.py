@@ -1,6 +1,7 @@
 """What happened, in the form in which it is journalled and shipped: pending → posted | voided.
 
-Records are arrays on disk (msgspec `array_like`, tagged by their first element); fields are only ever added at the end, with defaults.
+Records are arrays on disk (msgspec `array_like`, tagged by their first element); fields are only ever added at the end,
+with defaults.
 """
 
 from enum import StrEnum
@@ -24,7 +25,9 @@ class SettleKind(StrEnum):
 
 
 class HoldRecord(msgspec.Struct, frozen=True, array_like=True, tag="H"):
-    """A hold was taken; written before the first byte goes upstream. Carries all a ledger entry needs to know of its origin."""
+    """A hold was taken; written before the first byte goes upstream. Carries all a ledger entry needs to know of its
+    origin.
+    """
 
     attempt_id: str
     request_id: str

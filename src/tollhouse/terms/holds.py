@@ -4,7 +4,7 @@ from tollhouse.terms.events import HoldRecord
 
 
 class Hold:
-    """Money set aside for one attempt, in the journal before the attempt is sent; settled exactly once by who made it."""
+    """Money set aside for one attempt, journalled before the attempt is sent; settled exactly once by who made it."""
 
     __slots__ = ("record",)
 

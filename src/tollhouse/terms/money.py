@@ -42,14 +42,16 @@ def decimal_usd(amount_nusd: int) -> str:
 
 
 def format_usd(amount_nusd: int) -> str:
-    """For people: at least two decimals, never rounded to zero: `$1.23`, `$20.00`, `$0.000042`."""
+    """For people: cents from one dollar on, below it two digits more than leading zeros; never rounded to zero, always
+    up: `$1.23`, `$0.9986`, `$0.000042`.
+    """
     sign = "-" if amount_nusd < 0 else ""
     size = abs(amount_nusd)
     if size >= NUSD_PER_USD or size == 0 or size % 10_000_000 == 0:
         cents = -(-size // 10_000_000)
         return f"{sign}${cents // 100}.{cents % 100:02d}"
     digits = f"{size:09d}"
-    keep = max(2, len(digits) - len(digits.lstrip("0")) + 2)
+    keep = max(4, len(digits) - len(digits.lstrip("0")) + 2)
     scale = 10 ** max(0, 9 - keep)
     rounded = -(-size // scale) * scale
     text = f"{rounded // NUSD_PER_USD}.{rounded % NUSD_PER_USD:09d}".rstrip("0")

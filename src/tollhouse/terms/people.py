@@ -9,7 +9,9 @@ from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
 
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How much, how often, how many at once; None is no limit. Requests and tokens per minute hold in *any* 60 s window."""
+    """How much, how often, how many at once; None is no limit. Requests and tokens per minute hold in *any* 60 s
+    window.
+    """
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -77,7 +79,9 @@ class User(msgspec.Struct, frozen=True):
 
 
 class VirtualKey(msgspec.Struct, frozen=True):
-    """A key without its secret. `models` are globs; None admits every model. `hint` is the secret's last four characters."""
+    """A key without its secret. `models` are globs; None admits every model. `hint` is the secret's last four
+    characters.
+    """
 
     key_id: str
     user_id: str
@@ -109,4 +113,6 @@ class DirectoryImage(msgspec.Struct, frozen=True):
     secrets: tuple[KeySecret, ...]
     budgets: tuple[Budget, ...]
     posted: dict[tuple[str, int], int]
-    """What is posted per (budget id, window start in seconds since 1970 UTC), in the budget's unit; only the latest window of each."""
+    """What is posted per (budget id, window start in seconds since 1970 UTC), in the budget's unit; only the latest
+    window of each.
+    """

@@ -7,7 +7,8 @@ class Usage(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """Token and tool counts of one attempt, disjoint: a token is counted in exactly one of the input fields.
 
     `input_tokens` is the uncached remainder, as Anthropic reports it; OpenAI's `prompt_tokens` is split by the dialect.
-    `variant` names a dearer or cheaper way of serving the provider reported (`priority`, `flex`, `batch`, `fast`); None is standard.
+    `variant` names a dearer or cheaper way of serving the provider reported (`priority`, `flex`, `batch`, `fast`); None
+    is standard.
     """
 
     input_tokens: int = 0

@@ -11,7 +11,7 @@ import msgspec
 
 from tollhouse.terms.errors import SettingsError
 from tollhouse.terms.names import DialectName, Endpoint
-from tollhouse.upstream.pool import Origin, Proxy
+from tollhouse.upstream.origin import Origin, Proxy
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -125,7 +125,8 @@ def parse_base_url(url: str, *, where: str, allow_plain_http: bool) -> Address:
         raise SettingsError(f"{where}: a base URL has no ? or #: {url!r}")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK and not allow_plain_http:
         raise SettingsError(
-            f"{where}: {url} would send the provider key in clear text; use https:// or set upstream.allow_plain_http: true"
+            f"{where}: {url} would send the provider key in clear text; use https:// or set "
+            "upstream.allow_plain_http: true"
         )
     default_port = 443 if parts.scheme == "https" else 80
     return Address(parts.scheme, parts.hostname, port or default_port, parts.path.rstrip("/"))
@@ -175,7 +176,9 @@ def build_provider(
         raise SettingsError(f"{where}.kind: {spec.kind!r} is not one of {', '.join([*KINDS, 'local'])}")
     if not spec.credential.isascii() or any(c <= " " or c == "\x7f" for c in spec.credential):
         raise SettingsError(f"{where}.api_key: contains white space or characters that cannot stand in a header")
-    address = parse_base_url(spec.base_url or kinds[0].base_url, where=f"{where}.base_url", allow_plain_http=allow_plain_http)
+    address = parse_base_url(
+        spec.base_url or kinds[0].base_url, where=f"{where}.base_url", allow_plain_http=allow_plain_http
+    )
     origin = Origin(
         address.host,
         address.port,

@@ -1,0 +1,97 @@
+"""What all client connections share: options, counters, and the one sweep that keeps time for all of them."""
+
+import asyncio
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tollhouse.dataplane.head import RequestHead
+from tollhouse.dataplane.visitor import Visitor
+
+if TYPE_CHECKING:
+    from tollhouse.dataplane.edge import Edge
+
+SWEEP_S = 0.25
+"""How often deadlines are looked at: every timeout is at most this much late."""
+LINGER_S = 2.0
+"""How long the rest of a refused body is still read and thrown away."""
+
+
+class Phase(IntEnum):
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+    WORK = 3
+    LINGER = 4
+
+
+class EdgeOptions(msgspec.Struct, frozen=True):
+    """Numbers of the edge; every one is a setting under `listen`."""
+
+    head_timeout_s: float = 10.0
+    body_timeout_s: float = 60.0
+    keep_alive_s: float = 75.0
+    stall_timeout_s: float = 120.0
+    max_head_bytes: int = 65_536
+    max_body_bytes: int = 32 * 1024 * 1024
+    max_buffered_bytes: int = 1024 * 1024 * 1024
+    max_connections: int = 20_000
+    cors_origins: frozenset[bytes] = frozenset()
+
+
+class Gate:
+    """What all connections share: options, counters, the sweep, and how a visitor is made."""
+
+    def __init__(
+        self,
+        options: EdgeOptions,
+        make_visitor: Callable[["Edge", RequestHead], Visitor],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.options = options
+        self.make_visitor = make_visitor
+        self.loop = loop
+        self.edges: set[Edge] = set()
+        self.ticks = 0
+        self.buffered_bytes = 0
+        self.draining = False
+        self.refused_connections = 0
+        self._limits = {
+            Phase.HEAD: round(options.head_timeout_s / SWEEP_S),
+            Phase.BODY: round(options.body_timeout_s / SWEEP_S),
+            Phase.LINGER: round(LINGER_S / SWEEP_S),
+        }
+        self._keep_alive_ticks = round(options.keep_alive_s / SWEEP_S)
+        self._stall_ticks = round(options.stall_timeout_s / SWEEP_S)
+        self._timer: asyncio.TimerHandle | None = loop.call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        self.ticks += 1
+        now = self.loop.time()
+        for edge in list(self.edges):
+            age = self.ticks - edge.phase_tick
+            phase = edge.phase
+            if phase is Phase.WORK:
+                edge.sweep_work(now, self._stall_ticks)
+            elif phase is Phase.IDLE:
+                if age > (self._keep_alive_ticks if edge.served else self._limits[Phase.HEAD]):
+                    edge.transport.close()
+            elif age > self._limits[phase]:
+                edge.overdue()
+        self._timer = self.loop.call_later(SWEEP_S, self._sweep)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    @property
+    def working(self) -> list[Visitor]:
+        """Data-plane requests being received or answered right now."""
+        return [
+            edge.running
+            for edge in self.edges
+            if isinstance(edge.running, Visitor) and not edge.running.response_complete
+        ]

@@ -1,0 +1,277 @@
+"""One connection to a provider, and one call on it. The rules are those of `pool`."""
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httptools
+
+from tollhouse.terms.errors import UpstreamClosed, UpstreamError, UpstreamGarbled, UpstreamTimeout
+
+if TYPE_CHECKING:
+    from tollhouse.upstream.slot import Slot
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Sink(Protocol):
+    """Who receives an answer. Called from the event loop; must not raise and must not block."""
+
+    def head(self, status: int, headers: Headers) -> None:
+        """The final status (never 1xx) and headers, names in lower case."""
+
+    def body(self, data: bytes) -> None:
+        """Some bytes of the body."""
+
+
+class Call:
+    """One request on its way: what to send, who listens, when to give up."""
+
+    __slots__ = ("connection", "deadline", "done", "first_byte_at", "message", "sent_at", "sink")
+
+    def __init__(self, message: bytes, sink: Sink, done: "asyncio.Future[None]") -> None:
+        self.message = message
+        self.sink = sink
+        self.done = done
+        self.connection: Connection | None = None
+        self.sent_at = 0.0
+        self.first_byte_at = 0.0
+        self.deadline = 0.0
+
+    def pause(self) -> None:
+        """The client reads too slowly: stop reading from the provider."""
+        if self.connection is not None:
+            self.connection.pause()
+
+    def resume(self) -> None:
+        if self.connection is not None:
+            self.connection.resume()
+
+    def abort(self, error: UpstreamError) -> None:
+        """Give up now: the connection is cut and `done` fails with this error."""
+        if self.connection is not None:
+            self.connection.fail(error)
+        elif not self.done.done():
+            self.done.set_exception(error)
+
+
+class Connection(asyncio.Protocol):
+    """One TCP or TLS connection; carries one call at a time."""
+
+    __slots__ = (
+        "bytes_in",
+        "call",
+        "ended",
+        "fresh",
+        "head_done",
+        "headers",
+        "idle_since",
+        "keep",
+        "message_done",
+        "parser",
+        "paused",
+        "pieces",
+        "pool",
+        "reused",
+        "slot",
+        "status",
+        "transport",
+        "until_close",
+    )
+
+    def __init__(self, slot: "Slot") -> None:
+        self.slot = slot
+        self.pool = slot.pool
+        self.call: Call | None = None
+        self.transport: asyncio.Transport | None = None
+        self.ended = False
+        self.reused = False
+        self.idle_since = 0.0
+        self.pieces: list[bytes] = []
+        self.parser = httptools.HttpResponseParser(self)
+        self.headers: Headers = []
+        self.status = 0
+        self.bytes_in = 0
+        self.fresh = False
+        self.head_done = False
+        self.message_done = False
+        self.until_close = False
+        self.keep = False
+        self.paused = False
+
+    # --- sending
+
+    def send(self, call: Call) -> None:
+        assert self.transport is not None
+        self.call = call
+        call.connection = self
+        call.sent_at = self.pool.loop.time()
+        self.pool.busy.add(self)
+        self.transport.write(call.message)
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        call = self.call
+        if call is None:
+            self.close()  # bytes nobody asked for: the connection cannot be trusted
+            return
+        self.fresh = True
+        if not self.bytes_in:
+            call.first_byte_at = self.pool.loop.time()
+            call.message = b""  # can no longer be needed; a long stream must not hold a large body
+        self.bytes_in += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.fail(UpstreamGarbled("the provider switched protocols", sent=True))
+            return
+        except httptools.HttpParserCallbackError:
+            raise  # a bug of ours: let the event loop report it and close the connection
+        except httptools.HttpParserError as error:
+            self.deliver(call)
+            if self.message_done:
+                self.keep = False
+                self.complete(call)
+            else:
+                self.fail(UpstreamGarbled(f"the provider's answer is not HTTP: {error}", sent=True))
+            return
+        if self.pieces:
+            self.deliver(call)
+        if self.message_done:
+            self.complete(call)
+        elif not self.head_done and self.bytes_in > self.pool.options.max_head_bytes:
+            self.fail(UpstreamGarbled(f"the answer's head exceeds {self.pool.options.max_head_bytes} bytes", sent=True))
+
+    def eof_received(self) -> None:
+        return None  # the transport closes; connection_lost decides what it meant
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.ended = True
+        self.slot.forget(self)
+        call = self.call
+        if call is None:
+            return
+        if self.head_done and self.until_close and error is None:
+            self.complete(call)
+            return
+        reason = f"the provider closed the connection ({error or 'end of stream'})"
+        stale = (
+            self.reused and not self.bytes_in and self.pool.loop.time() - call.sent_at < self.pool.options.stale_retry_s
+        )
+        self.detach(call)
+        if stale and not call.done.done():
+            self.slot.send_again(call)
+        elif not call.done.done():
+            call.done.set_exception(UpstreamClosed(reason, sent=True))
+
+    # --- httptools callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.head_done:
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status = self.parser.get_status_code()
+        if status < 200:
+            return  # an interim answer; on_message_complete clears it
+        self.status = status
+        self.head_done = True
+        self.keep = self.parser.should_keep_alive()
+        names = {name for name, _ in self.headers}
+        self.until_close = (
+            b"content-length" not in names and b"transfer-encoding" not in names and status not in (204, 304)
+        )
+        assert self.call is not None
+        self.call.sink.head(status, self.headers)
+
+    def on_body(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.head_done:
+            self.message_done = True
+        else:
+            self.headers = []
+
+    # --- ends
+
+    def deliver(self, call: Call) -> None:
+        pieces = self.pieces
+        if pieces:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            call.sink.body(data)
+
+    def complete(self, call: Call) -> None:
+        """The answer is whole: the connection goes back to its slot or is closed."""
+        keep = self.keep and not self.until_close and not self.ended
+        self.detach(call)
+        if not call.done.done():
+            call.done.set_result(None)
+        if keep:
+            self.resume()
+            self.reset_for_reuse()
+            self.slot.give_back(self)
+        else:
+            self.close()
+
+    def reset_for_reuse(self) -> None:
+        self.headers = []
+        self.bytes_in = 0
+        self.fresh = self.head_done = self.message_done = self.until_close = self.keep = False
+        self.reused = True
+
+    def detach(self, call: Call) -> None:
+        self.call = None
+        call.connection = None
+        self.pool.busy.discard(self)
+
+    def fail(self, error: UpstreamError) -> None:
+        call = self.call
+        if call is not None:
+            self.detach(call)
+            if not call.done.done():
+                call.done.set_exception(error)
+        self.close()
+
+    def close(self) -> None:
+        """Cut the connection. Abort, not close: a graceful close waits for unsent bytes nobody wants."""
+        if not self.ended:
+            self.ended = True
+            self.slot.forget(self)
+            if self.transport is not None:
+                self.transport.abort()
+
+    # --- back-pressure
+
+    def pause(self) -> None:
+        if not self.paused and self.transport is not None and not self.ended:
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.paused and self.transport is not None:
+            self.paused = False
+            if not self.ended:
+                self.transport.resume_reading()
+
+    # --- time
+
+    def overdue(self, now: float) -> UpstreamTimeout | None:
+        """Called by the sweep. A call has one deadline at a time: first byte, then idle, and the total above both."""
+        call, options = self.call, self.pool.options
+        if call is None:
+            return None
+        if now - call.sent_at > options.total_timeout_s:
+            return UpstreamTimeout(f"the answer was not whole within {options.total_timeout_s:g} s", phase="total")
+        if self.fresh or self.paused or not call.deadline:
+            self.fresh = False
+            call.deadline = now + (options.idle_timeout_s if self.bytes_in else options.first_byte_timeout_s)
+        elif now > call.deadline:
+            phase = "idle" if self.bytes_in else "first_byte"
+            limit_s = options.idle_timeout_s if self.bytes_in else options.first_byte_timeout_s
+            return UpstreamTimeout(f"the provider was silent for {limit_s:g} s", phase=phase)
+        return None
