@@ -1,0 +1,304 @@
+"""Users, keys, budgets in a real database; and the door to the schema."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, inspect, text
+
+from tests.planes.records import settlement
+from tollhouse.storage import directory, migrations
+from tollhouse.storage.database import Database, DatabaseOptions
+from tollhouse.storage.ledger import ship
+from tollhouse.terms.errors import StorageError
+from tollhouse.terms.names import ScopeKind
+from tollhouse.terms.people import (
+    Budget,
+    BudgetEdge,
+    BudgetUnit,
+    BudgetWindow,
+    KeySecret,
+    Limits,
+    User,
+    VirtualKey,
+)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database.open(tmp_path / "tollhouse.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[Connection]:
+    """For plain functions: the same engine, in this thread."""
+    with database._engine.begin() as opened:
+        yield opened
+
+
+ALICE = User(
+    "alice",
+    name="Alice",
+    email="a@example.org",
+    limits=Limits(requests_per_minute=3),
+    metadata={"team": ["x"]},
+    created_at_ns=5,
+)
+KEY = VirtualKey(
+    "key_1",
+    "alice",
+    name="ci",
+    hint="abcd",
+    models=("claude-*",),
+    limits=Limits(parallel_requests=2),
+    metadata={"a": 1},
+    created_at_ns=7,
+)
+SECRET = KeySecret(b"digest-1", "key_1", hint="abcd", created_at_ns=7)
+BUDGET = Budget(
+    "bud_1",
+    ScopeKind.USER,
+    "alice",
+    20_000,
+    unit=BudgetUnit.TOKENS,
+    window=BudgetWindow.MONTH,
+    timezone="Europe/Berlin",
+    edge=BudgetEdge.REFUSE,
+    created_at_ns=9,
+)
+
+
+def test_a_user_is_stored_whole(connection: Connection) -> None:
+    assert directory.create_user(connection, ALICE)
+    assert directory.get_user(connection, "alice") == ALICE
+    assert not directory.create_user(connection, User("alice", name="other"))
+    blocked = msgspec.structs.replace(ALICE, blocked_at_ns=11, metadata={})
+    assert directory.update_user(connection, blocked)
+    assert directory.get_user(connection, "alice") == blocked
+    assert not directory.update_user(connection, User("nobody"))
+
+
+def test_a_key_creates_its_user_at_first_mention(connection: Connection) -> None:
+    directory.create_key(connection, KEY, SECRET)
+    assert directory.get_key(connection, "key_1") == KEY
+    assert directory.get_user(connection, "alice") == User("alice", created_at_ns=7)
+    directory.create_key(connection, VirtualKey("key_2", "alice", created_at_ns=8), KeySecret(b"digest-2", "key_2"))
+    assert directory.get_user(connection, "alice") == User("alice", created_at_ns=7)
+    assert directory.get_key(connection, "key_2") == VirtualKey("key_2", "alice", created_at_ns=8)
+
+
+def test_a_key_stays_its_users(connection: Connection) -> None:
+    directory.create_key(connection, KEY, SECRET)
+    with pytest.raises(ValueError, match="belongs to alice"):
+        directory.update_key(connection, msgspec.structs.replace(KEY, user_id="bob"))
+    edited = msgspec.structs.replace(KEY, models=None, expires_at_ns=99)
+    assert directory.update_key(connection, edited)
+    assert directory.get_key(connection, "key_1") == edited
+
+
+def test_rotation_ends_the_other_secrets_and_never_prolongs_one(connection: Connection) -> None:
+    directory.create_key(connection, KEY, SECRET)
+    second = KeySecret(b"digest-2", "key_1", hint="efgh", created_at_ns=20)
+    third = KeySecret(b"digest-3", "key_1", hint="ijkl", created_at_ns=30)
+    assert directory.add_secret(connection, second, others_expire_at_ns=100)
+    assert directory.add_secret(connection, third, others_expire_at_ns=200)
+    assert directory.list_secrets(connection, "key_1") == (
+        msgspec.structs.replace(SECRET, expires_at_ns=100),
+        msgspec.structs.replace(second, expires_at_ns=200),
+        third,
+    )
+    key = directory.get_key(connection, "key_1")
+    assert key is not None
+    assert key.hint == "ijkl"
+    assert not directory.add_secret(connection, KeySecret(b"x", "key_9"), others_expire_at_ns=1)
+
+
+def test_a_revocation_keeps_its_first_time(connection: Connection) -> None:
+    directory.create_key(connection, KEY, SECRET)
+    directory.revoke_key(connection, "key_1", 50)
+    revoked = directory.revoke_key(connection, "key_1", 60)
+    assert revoked is not None
+    assert revoked.revoked_at_ns == 50
+    assert directory.revoke_key(connection, "key_9", 60) is None
+
+
+def test_a_budget_is_stored_whole_and_only_its_limit_and_edge_change(connection: Connection) -> None:
+    assert directory.create_budget(connection, BUDGET)
+    assert not directory.create_budget(connection, BUDGET)
+    ship(connection, [settlement(1, budgets=(("bud_1", 60),))])
+    edited = msgspec.structs.replace(BUDGET, limit=1, edge=BudgetEdge.CLAMP)
+    assert directory.update_budget(connection, edited)
+    assert directory.get_budget(connection, "bud_1") == edited
+    assert directory.posted_windows(connection, "bud_1") == {60: 15}
+    with pytest.raises(ValueError, match="only the limit"):
+        directory.update_budget(connection, msgspec.structs.replace(edited, unit=BudgetUnit.USD))
+    assert directory.delete_budget(connection, "bud_1")
+    assert directory.posted_windows(connection, "bud_1") == {}
+    assert not directory.delete_budget(connection, "bud_1")
+
+
+def test_lists_go_on_after_the_cursor(connection: Connection) -> None:
+    for number in range(5):
+        directory.create_key(
+            connection, VirtualKey(f"key_{number}", f"user_{number % 2}"), KeySecret(bytes([number]), f"key_{number}")
+        )
+    first = directory.list_keys(connection, limit=3)
+    rest = directory.list_keys(connection, cursor=first[-1].key_id, limit=3)
+    assert [key.key_id for key in first + rest] == [f"key_{number}" for number in range(5)]
+    assert [key.key_id for key in directory.list_keys(connection, user_id="user_1")] == ["key_1", "key_3"]
+    assert [user.user_id for user in directory.list_users(connection, cursor="user_0")] == ["user_1"]
+    directory.create_budget(connection, BUDGET)
+    assert directory.list_budgets(connection, scope=ScopeKind.KEY) == ()
+    assert directory.list_budgets(connection, scope=ScopeKind.USER, scope_id="alice") == (BUDGET,)
+
+
+def test_the_image_holds_everything_or_one_users_part(connection: Connection) -> None:
+    bob = VirtualKey("key_bob", "bob", created_at_ns=7)
+    directory.create_user(connection, ALICE)
+    directory.create_key(connection, KEY, SECRET)
+    directory.create_key(connection, bob, KeySecret(b"digest-b", "key_bob"))
+    budgets = (
+        Budget("bud_1", ScopeKind.USER, "alice", 1),
+        Budget("bud_2", ScopeKind.KEY, "key_1", 2),
+        Budget("bud_3", ScopeKind.ORGANISATION, "default", 3),
+        Budget("bud_4", ScopeKind.USER, "bob", 4),
+        Budget("bud_5", ScopeKind.KEY, "key_bob", 5),
+    )
+    for budget in budgets:
+        directory.create_budget(connection, budget)
+    windows = (("bud_1", 10), ("bud_1", 20), ("bud_3", 0), ("bud_5", 7))
+    for number, window in enumerate(windows):
+        ship(connection, [settlement(number, budgets=(window,), amount_nusd=number + 1)])
+
+    whole = directory.load_image(connection)
+    assert whole.users == (ALICE, User("bob", created_at_ns=7))
+    assert whole.keys == (KEY, bob)
+    assert {secret.digest for secret in whole.secrets} == {b"digest-1", b"digest-b"}
+    assert whole.budgets == budgets
+    assert whole.posted == {("bud_1", 20): 2, ("bud_3", 0): 3, ("bud_5", 7): 4}
+
+    part = directory.load_image(connection, "alice")
+    assert (part.users, part.keys, part.secrets) == ((ALICE,), (KEY,), (SECRET,))
+    assert {budget.budget_id for budget in part.budgets} == {"bud_1", "bud_2", "bud_3"}
+    assert part.posted == {("bud_1", 20): 2, ("bud_3", 0): 3}
+    assert directory.load_image(connection, "nobody").users == ()
+
+
+# The database
+
+
+def test_a_transaction_is_undone_when_it_raises(database: Database) -> None:
+    def half(connection: Connection) -> None:
+        directory.create_user(connection, ALICE)
+        raise KeyError("midway")
+
+    with pytest.raises(KeyError):
+        database.run_sync(half)
+    assert database.run_sync(lambda connection: directory.get_user(connection, "alice")) is None
+
+
+def test_files_are_private_and_writes_are_synced(database: Database, tmp_path: Path) -> None:
+    database.run_sync(lambda connection: directory.create_user(connection, ALICE))
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+    def pragmas(connection: Connection) -> list[Any]:
+        names = ("journal_mode", "synchronous", "foreign_keys")
+        return [connection.execute(text(f"PRAGMA {name}")).scalar() for name in names]
+
+    assert database.run_sync(pragmas) == ["wal", 2, 1]
+
+
+def test_a_query_without_end_is_interrupted(tmp_path: Path) -> None:
+    opened = Database.open(tmp_path / "tollhouse.db", DatabaseOptions(query_limit_s=0.05))
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    with pytest.raises(StorageError, match="interrupted"):
+        opened.run_sync(lambda connection: connection.execute(text(endless)).scalar())
+    assert opened.run_sync(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
+    opened.close()
+    with pytest.raises(StorageError, match="closed"):
+        opened.run_sync(lambda connection: None)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
+    with pytest.raises(StorageError):
+        Database.open(tmp_path / "x.db")
+    with pytest.raises(StorageError, match="cannot open"):
+        Database.open(tmp_path / "missing" / "x.db")
+    with pytest.raises(StorageError, match="sqlite:///path"):
+        Database.open("oracle://db")
+
+
+# The schema
+
+
+def schema(path: Path) -> dict[str, Any]:
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        seen = inspect(connection)
+        tables = {
+            name: (
+                [(column["name"], str(column["type"]), column["nullable"]) for column in seen.get_columns(name)],
+                seen.get_pk_constraint(name),
+                seen.get_foreign_keys(name),
+                sorted(map(str, seen.get_indexes(name))),
+                sorted(map(str, seen.get_unique_constraints(name))),
+            )
+            for name in seen.get_table_names()
+        }
+        stored = migrations.stored_revision(connection)
+    engine.dispose()
+    return {"tables": tables, "revision": stored}
+
+
+def test_a_new_database_has_the_schema_that_the_migrations_make(tmp_path: Path) -> None:
+    Database.open(tmp_path / "new.db").close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'migrated.db'}")
+    with engine.begin() as connection:
+        migrations.upgrade(connection)
+    engine.dispose()
+    assert schema(tmp_path / "new.db") == schema(tmp_path / "migrated.db")
+    assert schema(tmp_path / "new.db")["revision"] == migrations.HEAD
+
+
+def test_the_constants_name_the_revisions_there_are() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("path_separator", "os")
+    script = ScriptDirectory.from_config(config)
+    assert script.get_current_head() == migrations.HEAD
+    assert tuple(reversed([revision.revision for revision in script.walk_revisions()])) == migrations.REVISIONS
+
+
+def test_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
+    opened = Database.open(tmp_path / "x.db")
+    opened.run_sync(lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    opened.close()
+    with pytest.raises(StorageError, match=r"'9999'.*newer Tollhouse"):
+        Database.open(tmp_path / "x.db")
+
+
+def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'x.db'}")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE songs (id INTEGER)"))
+    engine.dispose()
+    with pytest.raises(StorageError, match="not Tollhouse's"):
+        Database.open(tmp_path / "x.db")
+
+
+def test_a_current_database_is_opened_without_alembic(tmp_path: Path) -> None:
+    code = (
+        "import sys; from tollhouse.storage.database import Database; "
+        "Database.open(sys.argv[1]).close(); Database.open(sys.argv[1]).close(); "
+        "sys.exit('alembic' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "x.db"], check=True, env={"PYTHONPATH": ":".join(sys.path)})

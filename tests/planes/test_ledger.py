@@ -1,0 +1,365 @@
+"""The ledger, the request log, the shipper and recovery, on a real database and journal."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import Connection, select, text
+
+from tests.planes.records import T0_NS, hold, settle, settlement
+from tollhouse.journal import Journal, JournalOptions
+from tollhouse.storage import directory
+from tollhouse.storage.database import Database
+from tollhouse.storage.ledger import SqliteLedger, recount, ship, usage
+from tollhouse.storage.requests import cursor_after, get_request, list_requests, prune
+from tollhouse.storage.tables import budget_windows, ledger
+from tollhouse.terms.errors import StorageError
+from tollhouse.terms.events import Refused, SettleKind, Settlement
+from tollhouse.terms.names import ScopeKind
+from tollhouse.terms.people import Budget, BudgetUnit, KeySecret, VirtualKey
+from tollhouse.terms.usage import Usage
+from tollhouse.workers import Shipper, ShipperOptions, recover
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database.open(tmp_path / "tollhouse.db")
+
+    def people(connection: Connection) -> None:
+        directory.create_key(connection, VirtualKey("key_1", "alice", name="ci"), KeySecret(b"x", "key_1"))
+        directory.create_budget(connection, Budget("bud_org", ScopeKind.ORGANISATION, "default", 10**12))
+        directory.create_budget(connection, Budget("bud_alice", ScopeKind.USER, "alice", 10**6, unit=BudgetUnit.TOKENS))
+        directory.create_budget(connection, Budget("bud_n", ScopeKind.KEY, "key_1", 10, unit=BudgetUnit.REQUESTS))
+
+    opened.run_sync(people)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[Connection]:
+    with database._engine.begin() as opened:
+        yield opened
+
+
+ALL = (("bud_org", 0), ("bud_alice", 60), ("bud_n", 0), ("bud_deleted", 0))
+
+
+def posted(connection: Connection) -> dict[tuple[str, int], int]:
+    return {(row.budget_id, row.window_start_s): row.posted for row in connection.execute(select(budget_windows))}
+
+
+def entries(connection: Connection) -> list[Any]:
+    return list(connection.execute(select(ledger).order_by(ledger.c.attempt_id)))
+
+
+def refused(number: int, **changes: Any) -> Refused:
+    made = Refused(
+        f"req_r{number}", T0_NS + number, "default", "alice", "key_1", "messages", "gpt-9", 400, "unknown_model", 80
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+# Entries and what is posted
+
+
+def test_every_field_is_in_the_entry(connection: Connection) -> None:
+    used = Usage(1, 2, 3, 4, 5, 6, 7, 8, 9, variant="priority")
+    one = Settlement(
+        hold(1, session="s", client="c"),
+        settle(1, usage=used, kind=SettleKind.ESTIMATED, code="client_gone", amount_nusd=77),
+    )
+    assert ship(connection, [one]) == 1
+    (row,) = entries(connection)
+    stored = dict(row._mapping)
+    assert stored.pop("entry_id") == 1
+    assert stored.pop("settled_at_ns") == one.settle.at_ns
+    assert stored.pop("budgets") == '[["bud_org",0],["bud_alice",1790000000]]'
+    assert stored.pop("variant") == "priority"
+    known = {**msgspec.structs.asdict(one.hold), **msgspec.structs.asdict(one.settle), **msgspec.structs.asdict(used)}
+    known["at_ns"] = one.hold.at_ns
+    assert stored == {name: known[name] for name in stored}
+
+
+def test_each_unit_is_posted_once(connection: Connection) -> None:
+    for _ in range(2):
+        ship(connection, [settlement(1, budgets=ALL), settlement(1, budgets=ALL)])
+    assert posted(connection) == {("bud_org", 0): 12_345, ("bud_alice", 60): 15, ("bud_n", 0): 1}
+    assert ship(connection, [settlement(1, budgets=ALL), settlement(2, budgets=ALL)]) == 1
+    assert posted(connection) == {("bud_org", 0): 24_690, ("bud_alice", 60): 30, ("bud_n", 0): 2}
+
+
+def test_an_unknown_end_posts_the_tokens_of_the_whole_hold(connection: Connection) -> None:
+    ship(connection, [settlement(1, budgets=ALL, kind=SettleKind.UPPER, amount_nusd=1_000_000)])
+    assert posted(connection) == {("bud_org", 0): 1_000_000, ("bud_alice", 60): 9_000, ("bud_n", 0): 1}
+
+
+def test_a_voided_hold_is_in_the_request_log_only(connection: Connection) -> None:
+    assert ship(connection, [settlement(1, budgets=ALL, kind=SettleKind.VOIDED, status=429, code="upstream_429")]) == 0
+    assert (entries(connection), posted(connection)) == ([], {})
+    row = get_request(connection, hold(1).request_id)
+    assert row is not None
+    assert (row.kind, row.amount_nusd, row.status, row.code) == ("voided", 0, 429, "upstream_429")
+
+
+def test_an_absurd_number_does_not_stop_the_others(connection: Connection) -> None:
+    absurd = settlement(1, budgets=ALL, amount_nusd=10**30, usage=Usage(output_tokens=10**30))
+    ship(connection, [absurd, settlement(2, budgets=ALL)])
+    assert len(entries(connection)) == 2
+    assert posted(connection)["bud_org", 0] == 2**53 + 12_345
+
+
+def test_recounting_mends_what_is_posted(connection: Connection) -> None:
+    ship(connection, [settlement(number, budgets=ALL) for number in range(5)])
+    ship(connection, [settlement(9, budgets=ALL, kind=SettleKind.UPPER)])
+    right = posted(connection)
+    assert recount(connection) == 0
+    connection.execute(text("UPDATE budget_windows SET posted = 1 WHERE budget_id = 'bud_org'"))
+    assert recount(connection) == 1
+    assert posted(connection) == right
+
+
+def test_usage_by_everything(connection: Connection) -> None:
+    day_ns = 86_400 * 10**9
+    ship(
+        connection,
+        [
+            settlement(1, amount_nusd=5),
+            settlement(2, amount_nusd=7, kind=SettleKind.UPPER),
+            Settlement(
+                hold(3, at_ns=T0_NS + day_ns, user_id="bob", key_id="key_2", client="curl"), settle(3, amount_nusd=1)
+            ),
+        ],
+    )
+    (alice, bob) = usage(connection, "user")
+    assert (alice.group, alice.calls, alice.amount_nusd, alice.upper_nusd, alice.estimated_nusd) == (
+        "alice",
+        2,
+        12,
+        7,
+        0,
+    )
+    assert (alice.input_tokens, alice.cache_write_tokens, alice.cache_read_tokens, alice.output_tokens) == (
+        2,
+        10,
+        8,
+        10,
+    )
+    assert bob.group == "bob"
+    assert [(row.group, row.label) for row in usage(connection, "key")] == [("key_1", "ci"), ("key_2", "")]
+    assert [row.group for row in usage(connection, "client")] == ["claude-cli", "curl"]
+    assert [(row.group, row.amount_nusd) for row in usage(connection, "day")] == [("2026-09-21", 12), ("2026-09-22", 1)]
+    assert [row.group for row in usage(connection, "day", limit=1)] == ["2026-09-22"]
+    assert [row.calls for row in usage(connection, "model", since_s=T0_NS // 10**9 + 1)] == [1]
+    assert [row.calls for row in usage(connection, "model", until_s=T0_NS // 10**9 + 1)] == [2]
+    assert [row.calls for row in usage(connection, "model", user_id="bob")] == [1]
+    assert usage(connection, "model", key_id="key_9") == ()
+
+
+# The request log
+
+
+def test_a_request_tells_of_its_latest_attempt_and_the_sum_of_all(connection: Connection) -> None:
+    first = settlement(1, kind=SettleKind.UPPER, amount_nusd=100, status=0, code="upstream_timeout")
+    second = Settlement(
+        hold(1, attempt_id=f"{hold(1).request_id}-2", provider="other"),
+        settle(1, attempt_id=f"{hold(1).request_id}-2", amount_nusd=7),
+    )
+    ship(connection, [second, first])
+    for _ in range(2):
+        ship(connection, [first])
+        ship(connection, [second])
+    row = get_request(connection, hold(1).request_id)
+    assert row is not None
+    assert (row.attempts, row.amount_nusd, row.provider, row.status, row.code) == (2, 107, "other", 200, "")
+    assert row.usage == Usage(1, 2, 3, 4, 5)
+
+
+def test_refused_requests_are_listed_with_the_others_newest_first(connection: Connection) -> None:
+    ship(connection, [settlement(1), settlement(3)], [refused(2), refused(2), refused(4, user_id="")])
+    everything = list_requests(connection)
+    assert [row.at_ns - T0_NS for row in everything] == [4, 3, 2, 1]
+    assert (everything[2].attempts, everything[2].kind, everything[2].usage) == (0, "", Usage())
+    assert list_requests(connection, cursor=cursor_after(everything[1])) == everything[2:]
+    assert [row.at_ns - T0_NS for row in list_requests(connection, user_id="alice", failed=True)] == [2]
+    assert [row.at_ns - T0_NS for row in list_requests(connection, key_id="key_1", failed=False)] == [3, 1]
+    with pytest.raises(ValueError, match="cursor"):
+        list_requests(connection, cursor="drop table")
+
+
+def test_the_request_log_is_bounded(connection: Connection) -> None:
+    ship(connection, [settlement(number) for number in range(10)])
+    now_ns = T0_NS + 86_400 * 10**9
+    assert prune(connection, keep_rows=7, keep_days=30, now_ns=now_ns) == 3
+    assert prune(connection, keep_rows=7, keep_days=1, now_ns=now_ns + 5) == 2
+    assert [row.at_ns - T0_NS for row in list_requests(connection)] == [9, 8, 7, 6, 5]
+    assert len(entries(connection)) == 10
+
+
+# The shipper
+
+
+class FakeLedger:
+    """Keeps what it is given; fails as long as it is told to."""
+
+    def __init__(self) -> None:
+        self.fails = 0
+        self.poison: set[str] = set()
+        self.settlements: list[Settlement] = []
+        self.refused: list[Refused] = []
+
+    async def ship(self, settlements: Sequence[Settlement], refused: Sequence[Refused]) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise StorageError("locked")
+        if any(one.hold.attempt_id in self.poison for one in settlements):
+            raise OverflowError("no column takes this")
+        self.settlements += settlements
+        self.refused += refused
+
+
+class FakeJournal:
+    def __init__(self) -> None:
+        self.told: list[Settlement] = []
+
+    def shipped(self, settlements: Sequence[Settlement]) -> None:
+        self.told += settlements
+
+
+QUICK = ShipperOptions(interval_s=0.01, first_retry_s=0.001, last_retry_s=0.01, max_backlog=50, max_refused=5)
+
+
+def test_the_shipper_goes_on_until_the_ledger_has_everything() -> None:
+    async def go() -> None:
+        store, journal = FakeLedger(), FakeJournal()
+        shipper = Shipper(store, journal, QUICK)
+        shipper.start()
+        store.fails = 3
+        for number in range(49):
+            shipper.put(settlement(number))
+        assert not shipper.full
+        shipper.put(settlement(49))
+        assert shipper.full
+        for number in range(9):
+            shipper.put_refused(refused(number))
+        async with asyncio.timeout(5):
+            while shipper.facts.shipped < 50:
+                await asyncio.sleep(0.005)
+        assert await shipper.stop(5)
+        expected = [settlement(number) for number in range(50)]
+        assert store.settlements == journal.told == expected
+        assert store.refused == [refused(number) for number in range(5)]
+        assert (shipper.facts.failures, shipper.facts.refused_dropped, shipper.facts.trouble) == (3, 4, "")
+        assert not shipper.full
+
+    asyncio.run(go())
+
+
+def test_what_the_ledger_can_never_take_is_set_aside() -> None:
+    async def go() -> None:
+        store, journal = FakeLedger(), FakeJournal()
+        store.poison = {hold(3).attempt_id}
+        shipper = Shipper(store, journal, QUICK)
+        for number in range(6):
+            shipper.put(settlement(number))
+        shipper.put_refused(refused(1))
+        assert not await shipper.flush(5)
+        assert [one.hold for one in journal.told] == [hold(number) for number in (0, 1, 2, 4, 5)]
+        assert store.refused == [refused(1)]
+        assert shipper.facts.set_aside == 1
+
+    asyncio.run(go())
+
+
+def test_flushing_gives_up_in_time() -> None:
+    async def go() -> None:
+        store = FakeLedger()
+        store.fails = 10**9
+        shipper = Shipper(store, FakeJournal(), QUICK)
+        shipper.put(settlement(1))
+        assert not await shipper.stop(0.05)
+        assert shipper.facts.trouble == "locked"
+
+    asyncio.run(go())
+
+
+# Recovery
+
+
+def options(tmp_path: Path) -> JournalOptions:
+    return JournalOptions(directory=tmp_path / "journal", min_free_bytes=0, durability="process")
+
+
+def crashed_run(tmp_path: Path) -> None:
+    """Ends without shipping: 0 settled, 1 voided, 2 and 3 still running."""
+    journal = Journal.open(options(tmp_path))
+    for number in range(4):
+        journal.append(hold(number, budgets=ALL))
+    journal.append(settle(0))
+    journal.append(settle(1, kind=SettleKind.VOIDED, amount_nusd=0))
+    journal.close()
+
+
+def test_recovery_brings_the_ledger_up_to_the_journal(tmp_path: Path, database: Database) -> None:
+    crashed_run(tmp_path)
+    journal = Journal.open(options(tmp_path))
+    report = asyncio.run(recover(journal, SqliteLedger(database), now_ns=T0_NS))
+    assert (report.settled, report.crashed, report.crashed_nusd, report.damage) == (2, 2, 2_000_000, ())
+    rows = database.run_sync(entries)
+    assert [(row.attempt_id, row.kind, row.amount_nusd, row.code) for row in rows] == [
+        (hold(0).attempt_id, "exact", 12_345, ""),
+        (hold(2).attempt_id, "upper", 1_000_000, "crashed"),
+        (hold(3).attempt_id, "upper", 1_000_000, "crashed"),
+    ]
+    expected = {("bud_org", 0): 2_012_345, ("bud_alice", 60): 18_015, ("bud_n", 0): 3}
+    assert database.run_sync(posted) == expected
+    assert asyncio.run(recover(journal, SqliteLedger(database), now_ns=T0_NS)).segments == 0
+    journal.close()
+    assert database.run_sync(posted) == expected
+
+
+class DyingLedger(SqliteLedger):
+    """Commits, then fails: the process ends between the commit and the deletion of the segments, or between two
+    batches.
+    """
+
+    def __init__(self, database: Database, batches: int) -> None:
+        super().__init__(database)
+        self.batches = batches
+
+    async def ship(self, settlements: Sequence[Settlement], refused: Sequence[Refused]) -> None:
+        await super().ship(settlements, refused)
+        self.batches -= 1
+        if self.batches == 0:
+            raise StorageError("gone")
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_crash_in_the_middle_of_recovery_changes_nothing(tmp_path: Path, database: Database, batches: int) -> None:
+    crashed_run(tmp_path)
+    for _ in range(2):
+        journal = Journal.open(options(tmp_path))
+        with pytest.raises(StorageError):
+            asyncio.run(recover(journal, DyingLedger(database, batches), now_ns=T0_NS))
+        journal.close()
+    journal = Journal.open(options(tmp_path))
+    asyncio.run(recover(journal, SqliteLedger(database), now_ns=T0_NS + 5))
+    journal.close()
+    assert database.run_sync(posted) == {("bud_org", 0): 2_012_345, ("bud_alice", 60): 18_015, ("bud_n", 0): 3}
+    assert len(database.run_sync(entries)) == 3
+
+
+def test_a_crash_between_commit_and_deletion_counts_nothing_twice(tmp_path: Path, database: Database) -> None:
+    """The shipper had shipped, the journal had not been told."""
+    journal = Journal.open(options(tmp_path))
+    journal.append(hold(1, budgets=ALL))
+    journal.append(settle(1))
+    database.run_sync(lambda connection: ship(connection, [settlement(1, budgets=ALL)]))
+    journal.close()
+    journal = Journal.open(options(tmp_path))
+    asyncio.run(recover(journal, SqliteLedger(database), now_ns=T0_NS))
+    journal.close()
+    assert database.run_sync(posted) == {("bud_org", 0): 12_345, ("bud_alice", 60): 15, ("bud_n", 0): 1}
