@@ -182,6 +182,7 @@ def test_keys_are_found_by_user_and_name_and_paged(desk: Desk) -> None:
         if cursor is None:
             break
     assert pages == [3, 3, 1]
+    assert desk.get(KEYS, params={"limit": 7})["next_cursor"] is None  # full, and the last one all the same
     assert len(desk.get(KEYS, params={"user": "user0"})["items"]) == 4
     assert len(desk.get(KEYS, params={"name": "name0"})["items"]) == 3
     assert len(desk.get(KEYS, params={"name": "name0", "user": "user0"})["items"]) == 2

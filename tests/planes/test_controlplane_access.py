@@ -165,6 +165,8 @@ def test_the_pages_load_nothing_from_elsewhere(desk: Desk) -> None:
     assert "/api/v1/keys/{key_id}/rotate" in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
     paths = desk.get("/api/openapi.json")["paths"]
+    assert paths["/api/v1/keys"]["get"]["security"] == [{"bearer": []}]
+    assert paths["/healthz"]["get"]["security"] == []
     assert len(paths) == len({path for _, path in PERMISSIONS}) - 2
 
 

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from pydantic import BaseModel
 
 from tollhouse import __version__
-from tollhouse.controlplane.access import PERMISSIONS
+from tollhouse.controlplane.access import PERMISSIONS, Permission
 from tollhouse.controlplane.deps import Deps
 from tollhouse.controlplane.problems import NO_STORE, Problem
 from tollhouse.controlplane.times import iso_ns
@@ -83,7 +83,7 @@ async def models(deps: Deps) -> ModelsOut:
 async def openapi(request: Request) -> Response:
     """The description of this API."""
     api: FastAPI = request.app
-    return JSONResponse(api.openapi(), headers=NO_STORE)
+    return JSONResponse(_described(api), headers=NO_STORE)
 
 
 @router.get("/api/docs", include_in_schema=False)
@@ -91,14 +91,31 @@ async def docs(request: Request) -> Response:
     """The same for people: one plain page that loads nothing from anywhere."""
     api: FastAPI = request.app
     headers = {**NO_STORE, "content-security-policy": _POLICY}
-    return HTMLResponse(_page(api.openapi()), headers=headers)
+    return HTMLResponse(_page(_described(api)), headers=headers)
+
+
+def _described(api: FastAPI) -> dict[str, Any]:
+    """FastAPI's description, and who may: it cannot know of the gate in front."""
+    description = dict(api.openapi())
+    schemes = {"bearer": {"type": "http", "scheme": "bearer", "description": "The master key, or a virtual key."}}
+    description["components"] = {**description.get("components", {}), "securitySchemes": schemes}
+    paths: dict[str, dict[str, Any]] = {}
+    for path, verbs in description["paths"].items():
+        paths[path] = {verb: _with_permission(path, verb, route) for verb, route in verbs.items()}
+    return {**description, "paths": paths}
+
+
+def _with_permission(path: str, verb: str, route: dict[str, Any]) -> dict[str, Any]:
+    permission = PERMISSIONS[verb.upper(), _template(path)]
+    security: list[dict[str, list[str]]] = [] if permission is Permission.PUBLIC else [{"bearer": []}]
+    return {**route, "x-permission": permission.value, "security": security}
 
 
 def _page(description: dict[str, Any]) -> str:
     rows = []
     for path, verbs in sorted(description["paths"].items()):
         for verb, route in verbs.items():
-            who = PERMISSIONS[verb.upper(), _template(path)].value.replace("_", " ")
+            who = route["x-permission"].replace("_", " ")
             about = escape(str(route.get("description", route.get("summary", ""))))
             rows.append(
                 f"<tr><td>{verb.upper()}</td><td><code>{escape(path)}</code></td><td>{who}</td><td>{about}</td></tr>"
