@@ -162,30 +162,42 @@ def test_a_late_correction_of_a_call_outside_the_window_changes_nothing() -> Non
     assert rolling.total == 100
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_a_queue_of_light_chunks_stays_short_and_keeps_the_law(late: bool) -> None:
+def test_calls_that_share_a_chunk_count_until_the_latest_is_out_of_the_window() -> None:
+    rolling = Rolling(10_000)
+    assert rolling.charge(0.0, 1) is rolling.charge(0.5, 1)
+    assert not rolling.has_room(60.25, 10_000)
+    assert rolling.has_room(60.5, 10_000)
+
+
+def test_a_chunk_spans_at_most_a_hundredth_of_the_window() -> None:
+    rolling = Rolling(10_000)
+    assert rolling.charge(0.0, 1) is not rolling.charge(GRAIN_S + 0.01, 1)
+    assert rolling.has_room(60.0, 9_999)
+
+
+def test_a_queue_of_light_chunks_stays_short_and_keeps_the_law() -> None:
     """Large estimates with tiny real figures make a chunk each; corrections must find their chunk after a merge."""
-    limit, calls = 1_000_000, 12_000
+    limit, pairs = 1_000_000, 6_000
     rolling, exact = Rolling(limit), EveryCall()
-    waiting: deque[tuple[Chunk, list[float]]] = deque()
-    longest = 0
-    for number in range(calls):
-        now_s = number * 4 / TICKS_PER_S
-        assert rolling.has_room(now_s, 15_000)
-        waiting.append((rolling.charge(now_s, 15_000), exact.add(now_s, 15_000)))
-        while len(waiting) > (20 if late else 0):
-            chunk, call = waiting.popleft()
-            chunk.correct(10 - 15_000)
-            call[1] = 10
+    waiting: list[tuple[Chunk, list[float]]] = []
+    now_s, longest = 0.0, 0
+    for number in range(pairs):
+        now_s = number * 8 / TICKS_PER_S
+        assert rolling.has_room(now_s, 15_005)
+        heavy, heavy_call = rolling.charge(now_s, 15_000), exact.add(now_s, 15_000)
+        waiting.append((rolling.charge(now_s, 5), exact.add(now_s, 5)))
+        heavy.correct(10 - 15_000)
+        heavy_call[1] = 10
         longest = max(longest, len(rolling.chunks))
     assert COMPACT_ABOVE <= longest <= COMPACT_ABOVE + 1
-    assert rolling.total == exact.within(now_s) == sum(chunk.weight for chunk in rolling.chunks)
-    for chunk, _ in waiting:
-        chunk.correct(10 - 15_000)
-    assert rolling.total == 10 * calls
-    rolling.forget_before(now_s + MINUTE_S - GRAIN_S)
-    assert rolling.total > 0
-    rolling.forget_before(now_s + MINUTE_S)
+    for chunk, call in waiting:
+        chunk.correct(3)
+        call[1] = 8
+    assert rolling.total == sum(chunk.weight for chunk in rolling.chunks) == exact.within(now_s) == 18 * pairs
+    for tick in range(0, 61 * TICKS_PER_S, 199):
+        then_s = now_s + tick / TICKS_PER_S
+        rolling.forget_before(then_s)
+        assert exact.within(then_s) <= rolling.total <= exact.within(then_s, MINUTE_S + GRAIN_S)
     assert rolling.total == 0
 
 

@@ -55,7 +55,7 @@ def test_admitted(pattern: str, model: str) -> None:
         ("gpt-5", "gpt-5-20251301"),
         ("gpt-5", "gpt-5-2025-08-07-2025-08-07"),
         ("gpt-5", "gpt-5-20250807\n"),
-        ("gpt-5", "gpt-5-٢٠٢٥٠٨٠٧"),
+        ("gpt-5", "gpt-5-20٢٥0807"),
         ("gpt-5", "GPT-5"),
         ("gpt.5", "gpt-5"),
         ("gpt-?", "gpt-"),
