@@ -188,7 +188,7 @@ def test_an_error_body_is_named() -> None:
     assert ANTHROPIC.read_answer(recording("anthropic_error.json")).failed == "not_found_error"
 
 
-@settings(max_examples=2_000)
+@settings(max_examples=500)
 @given(
     st.lists(
         st.binary(max_size=40) | st.sampled_from([b"\n\n", b"\r\n\r\n", b"data: ", b"event: content_block_delta\n"])

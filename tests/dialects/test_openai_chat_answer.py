@@ -138,7 +138,7 @@ def random_cut(stream: bytes, chance: random.Random) -> list[bytes]:
     return [stream[a:b] for a, b in zip([0, *places], [*places, len(stream)], strict=True)]
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=500)
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([b"\n\n", b"\r\n\r\n", b"data: ", b"data: {}\n", b"\r"])))
 def test_any_bytes_are_relayed_as_they_came(chunks: list[bytes]) -> None:
     assert meter(OPENAI_CHAT, chunks)[0] == b"".join(chunks)

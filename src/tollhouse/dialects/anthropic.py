@@ -195,7 +195,8 @@ class AnthropicDialect:
 
     def model_list(self, models: Sequence[str], created_s: int) -> bytes:
         created_at = datetime.fromtimestamp(created_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        rows = [{"type": "model", "id": name, "display_name": name, "created_at": created_at} for name in models]
+        common = {"type": "model", "created_at": created_at, "lifecycle": "active"}
+        rows = [{**common, "id": name, "display_name": name} for name in models]
         first, last = (models[0], models[-1]) if models else (None, None)
         return msgspec.json.encode({"data": rows, "has_more": False, "first_id": first, "last_id": last})
 

@@ -59,7 +59,7 @@ class EventCutter:
 
 def is_whole(cutter: EventCutter, chunk: bytes) -> bool:
     """The common case: this chunk is whole events with plain LF, so a split at LF LF cuts it as the cutter would."""
-    return not cutter.pending and chunk.endswith(b"\n\n") and b"\r" not in chunk
+    return not cutter.pending and chunk.endswith(b"\n\n") and chunk[-3:] != b"\n\n\n" and b"\r" not in chunk
 
 
 def event_data(event: bytes) -> bytes:
