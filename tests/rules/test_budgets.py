@@ -146,6 +146,7 @@ def test_an_hour_shown_twice_is_two_windows() -> None:
 @example(1790432099, "Pacific/Chatham", BudgetWindow.HOUR)
 @example(1775315100, "Australia/Lord_Howe", BudgetWindow.HOUR)
 @example(1791042000, "Australia/Lord_Howe", BudgetWindow.HOUR)
+@example(1525445400, "Asia/Pyongyang", BudgetWindow.HOUR)  # ten minutes before 23:30 became 00:00 in 2018
 def test_windows_follow_each_other_without_gap_or_overlap(now: int, zone: str, window: BudgetWindow) -> None:
     start, end = window_of(window, zone, now, None)
     assert end is not None
