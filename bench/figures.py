@@ -90,8 +90,8 @@ class Bench:
         self._gateways = gateways
 
     def call(self) -> Figure:
-        """CPU per call and calls per second, 32 connections, a short question, a short answer."""
-        return self._closed_loops("call", calls.plain_body())
+        """CPU per call and calls per second, 32 connections, short texts; direct shows the load's own ceiling."""
+        return self._closed_loops("call", calls.plain_body(), direct=True)
 
     def call_50kb(self) -> Figure:
         """The same with a request body of 50 KB."""
@@ -129,7 +129,7 @@ class Bench:
             p50, p99 = times.percentile_ms(50), times.percentile_ms(99)
             return {"p50_ms": p50, "p99_ms": p99, "late": times.late / len(times.sorted_ns)}
 
-        figure = self._in_rounds("latency", None, measure)
+        figure = self._in_rounds("latency", None, measure, direct=True)
         for samples in figure.rounds.values():
             for sample, direct in zip(samples, figure.rounds[Direct.name], strict=True):
                 sample["added_p50_ms"] = sample["p50_ms"] - direct["p50_ms"]
@@ -164,7 +164,7 @@ class Bench:
             figure.rounds[gateway.name] = [sample]
         return figure
 
-    def _closed_loops(self, name: str, body: bytes, *, tls: bool = False) -> Figure:
+    def _closed_loops(self, name: str, body: bytes, *, tls: bool = False, direct: bool = False) -> Figure:
         def measure(gateway: Running, meter: "Meter") -> Sample:
             loop = ClosedLoop(gateway.endpoint.port, calls.request(gateway.endpoint, body), CONNECTIONS)
             try:
@@ -175,13 +175,19 @@ class Bench:
                 loop.close()
             return {"cpu_us": meter.cpu_ns / count / 1e3, "per_s": count / meter.wall_s, "core": meter.share()}
 
-        return self._in_rounds(name, "cpu_us", measure, tls=tls)
+        return self._in_rounds(name, "cpu_us", measure, tls=tls, direct=direct)
 
     def _in_rounds(
-        self, name: str, ratio_of: str | None, measure: Callable[[Running, "Meter"], Sample], *, tls: bool = False
+        self,
+        name: str,
+        ratio_of: str | None,
+        measure: Callable[[Running, "Meter"], Sample],
+        *,
+        tls: bool = False,
+        direct: bool = False,
     ) -> Figure:
         """Start every gateway, then measure all of them in turn, as many rounds as the plan says."""
-        recipes = (*self._gateways,) if tls else (Direct(), *self._gateways)  # the load itself speaks no TLS
+        recipes = (Direct(), *self._gateways) if direct else (*self._gateways,)
         figure = Figure(name, ratio_of, {recipe.name: [] for recipe in recipes})
         with ExitStack() as stack:
             started = [stack.enter_context(self._started(recipe, tls=tls)) for recipe in recipes]

@@ -3,9 +3,13 @@
 A further one (a peer from PyPI or npm) is one class more and one line in `known()`.
 """
 
+import importlib.util
+import json
 import os
+import re
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +17,14 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.calls import Endpoint
+from bench.mock_upstream import MODEL
 from bench.problem import BenchProblem
+
+COMMAND_LIMIT_S = 60.0
+
+_TOLLHOUSE = (sys.executable, "-c", "import sys; from tollhouse.cli import main; sys.exit(main())")
+_PLENTY = "100000000"  # every limit is checked, none refuses
+_FOREIGN = re.compile(r"^TOLLHOUSE_|^LITELLM_|_API_KEY$|_BASE_URL$|_proxy$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -78,12 +89,23 @@ class Tollhouse:
 
     name = "tollhouse"
 
+    def __init__(self) -> None:
+        self._furnished: tuple[Path, str] | None = None  # a home with user, key and budgets, and the key
+
     def prepare(self, place: Path, upstream: Upstream, tls: bool) -> Launch:
         """A fresh TOLLHOUSE_HOME with the mock as its one provider, and a key made by the command line."""
-        program = Path(sys.executable).with_name("tollhouse")
-        if not program.exists():
-            raise BenchProblem(f"{program} does not exist: start the benchmark by `make bench`, which installs it")
-        raise BenchProblem("the product's entry is not written yet; use --gateways nginx")
+        if importlib.util.find_spec("tollhouse") is None:
+            raise BenchProblem(
+                f"{sys.executable} has no tollhouse: start the benchmark by `make bench`, which installs it"
+            )
+        port, config, home = free_port(), place / "tollhouse.yaml", place / "home"
+        config.write_text(_tollhouse_config(port, upstream, tls))
+        if self._furnished is None:
+            self._furnished = _furnish(place)
+        furnished, key = self._furnished
+        shutil.copytree(furnished, home)
+        command = (*_TOLLHOUSE, "serve", "--config", str(config))
+        return Launch(Endpoint(port, key, "/readyz"), command, {"TOLLHOUSE_HOME": str(home)})
 
 
 def known() -> tuple[Gateway, ...]:
@@ -149,3 +171,58 @@ http {{
     }}
 }}
 """
+
+
+def _tollhouse_config(port: int, upstream: Upstream, tls: bool) -> str:
+    base_url = f"https://localhost:{upstream.tls_port}" if tls else f"http://127.0.0.1:{upstream.port}"
+    settings = {
+        "listen": {"port": port},
+        "local": {"enabled": False},
+        "providers": [
+            {
+                "name": "mock",
+                "kind": "anthropic",
+                "base_url": base_url,
+                "models": ["claude-*"],
+                "list_models": [MODEL],
+            }
+        ],
+    }
+    if tls:
+        settings["upstream"] = {"ca_file": str(upstream.authority)}
+    return json.dumps(settings, indent=2)  # YAML reads JSON
+
+
+def _furnish(place: Path) -> tuple[Path, str]:
+    """Make the home from which every start is copied, by the commands an operator would type; also the key."""
+    home = place / "furnished"
+    environment, user = {"TOLLHOUSE_HOME": str(home)}, ["--user", "bench"]
+    limits = ["--rpm", _PLENTY, "--tpm", _PLENTY, "--parallel", "100000", "--budget", f"{_PLENTY}/month"]
+    created = _tollhouse_says(place, environment, "keys", "create", *user, *limits)
+    for cap, scope in (("day", ["--key", created["key_id"]]), ("month", user), ("month", ["--organisation"])):
+        _tollhouse_says(place, environment, "budgets", "set", f"{_PLENTY}/{cap}", *scope)
+    return home, created["key"]
+
+
+def _tollhouse_says(place: Path, environment: Mapping[str, str], *arguments: str) -> dict[str, str]:
+    """One command of the product's command line; what it prints as JSON."""
+    done = subprocess.run(
+        (*_TOLLHOUSE, *arguments, "--config", str(place / "tollhouse.yaml"), "--json"),
+        env=surroundings(environment),
+        cwd=place,
+        capture_output=True,
+        timeout=COMMAND_LIMIT_S,
+        check=False,
+    )
+    if done.returncode:
+        words = (done.stderr or done.stdout).decode(errors="replace")[-1000:]
+        raise BenchProblem(f"`tollhouse {' '.join(arguments)}` failed with code {done.returncode}: {words}")
+    answer: dict[str, str] = json.loads(done.stdout)
+    return answer
+
+
+def surroundings(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment for what is measured: ours, without provider keys, settings and proxies that would change it."""
+    ours = {name: value for name, value in os.environ.items() if not _FOREIGN.search(name)}
+    ours["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path if path != "")
+    return ours | dict(more)

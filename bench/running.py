@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench import certificates
 from bench.calls import Endpoint
-from bench.gateways import Gateway, Upstream
+from bench.gateways import Gateway, Upstream, surroundings
 from bench.machine import Cores, cpu_ns, pinned_to, process_tree, rss_bytes, work_in_batches
 from bench.problem import BenchProblem
 
@@ -68,10 +68,9 @@ def mock_upstream(place: Path, cores: Cores) -> Iterator[tuple[Upstream, subproc
     papers = certificates.issue(place)
     command = [sys.executable, "-m", "bench.mock_upstream"]
     command += ["--certificate", str(papers.server), "--key", str(papers.key)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     with pinned_to(cores.load):
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=surroundings({}), start_new_session=True
         )
         work_in_batches(process.pid)
     try:
@@ -103,7 +102,7 @@ def running(gateway: Gateway, upstream: Upstream, cores: Cores, place: Path, *, 
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                env=os.environ | launch.environment,
+                env=surroundings(launch.environment),
                 cwd=own_place,
                 start_new_session=True,  # Ctrl-C reaches only this program, which then ends the others in order
             )
