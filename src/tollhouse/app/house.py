@@ -15,6 +15,7 @@ import msgspec
 from fastapi import FastAPI
 
 from tollhouse.app import providers as setup
+from tollhouse.app.store import Store
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
@@ -27,91 +28,26 @@ from tollhouse.dataplane.plan import Planner
 from tollhouse.dataplane.snapshot import Snapshot
 from tollhouse.dialects.anthropic import ANTHROPIC
 from tollhouse.dialects.openai_chat import OPENAI_CHAT
-from tollhouse.journal import Journal, JournalOptions
 from tollhouse.limiter.memory import MemoryLimiter
 from tollhouse.rules import keys
-from tollhouse.rules.budgets import parse_budget
+from tollhouse.rules.budgets import window_of
 from tollhouse.rules.catalog import Catalogue
 from tollhouse.settings import Settings
-from tollhouse.storage import directory
+from tollhouse.storage import directory, requests
 from tollhouse.storage.catalog import open_catalogue
-from tollhouse.storage.database import Database
-from tollhouse.storage.home import Home
-from tollhouse.storage.ledger import SqliteLedger
 from tollhouse.telemetry import Gauges, Telemetry
 from tollhouse.terms.errors import Refusal, SettingsError
-from tollhouse.terms.names import DEFAULT_ORG, DialectName, ScopeKind
-from tollhouse.terms.people import Budget, VirtualKey
+from tollhouse.terms.names import DialectName
+from tollhouse.terms.people import BudgetWindow, VirtualKey
 from tollhouse.upstream.local import LocalModel
 from tollhouse.upstream.pool import Pool, PoolOptions
 from tollhouse.upstream.providers import build_provider
-from tollhouse.workers import RecoveryReport, Shipper, ShipperOptions, recover
+from tollhouse.workers import Shipper, ShipperOptions, Upkeep
 
 PRICES_NAME = "prices"
 PROBE_TIMEOUT_S = 3.0
 SHIP_TIMEOUT_S = 5.0
 """How long a look at the log, and a shutdown, wait for the ledger to catch up; the journal keeps what is late."""
-
-
-class Store:
-    """Home, database and journal: what both the running server and a command without one need."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.home = Home(settings.home)
-        self.recovery: RecoveryReport | None = None
-
-    async def open(self) -> None:
-        """Take the home, open the database, bring journalled calls into the ledger. Raises SettingsError, StorageError,
-        JournalError.
-        """
-        settings = self.settings.storage
-        self.home.open()
-        try:
-            self.server_secret = self.home.server_secret()
-            self.database = Database.open(self.home.database)
-            self.ledger = SqliteLedger(self.database)
-            self.journal = Journal.open(
-                JournalOptions(
-                    directory=self.home.journal,
-                    durability=settings.durability,
-                    segment_bytes=settings.segment_bytes,
-                    min_free_bytes=settings.min_free_bytes,
-                )
-            )
-            self.recovery = await recover(self.journal, self.ledger, now_ns=time.time_ns())
-            await self.database.run(self._declare_budgets)
-        except BaseException:
-            self.home.close()
-            raise
-
-    def _declare_budgets(self, connection: Any) -> None:
-        """Budgets of the organisation as the settings state them: made, changed, and gone when no longer stated."""
-        wanted = {}
-        for text in self.settings.money.organisation_budgets:
-            limit, unit, window = parse_budget(text)
-            budget = Budget(
-                f"bud_settings_{unit}_{window}",
-                ScopeKind.ORGANISATION,
-                DEFAULT_ORG,
-                limit,
-                unit,
-                window,
-                self.settings.money.timezone,
-                created_at_ns=time.time_ns(),
-            )
-            wanted[budget.budget_id] = budget
-        for budget in directory.list_budgets(connection, limit=1000):
-            if budget.budget_id.startswith("bud_settings_") and budget.budget_id not in wanted:
-                directory.delete_budget(connection, budget.budget_id)
-        for budget in wanted.values():
-            if not directory.create_budget(connection, budget):
-                directory.update_budget(connection, budget)
-
-    def close(self) -> None:
-        self.journal.close()
-        self.database.close()
-        self.home.close()
 
 
 class House:
@@ -122,6 +58,8 @@ class House:
         self.store = store
         self.local: LocalModel | None = None
         self.started_ns = time.time_ns()
+        self.base_url = ""
+        """Set by who serves."""
         self.warnings: list[str] = []
         self.background: set[asyncio.Task[None]] = set()
         self.request_stop: Callable[[], None] = lambda: None
@@ -177,9 +115,25 @@ class House:
             ),
             time.time_ns,
         )
+        self.limiter = MemoryLimiter(timezone=settings.money.timezone)
         await self.changed(None)
+        await store.database.run(self._restore_limits)
         self.shipper.start()
+        self.upkeep = Upkeep(self._prune)
+        self.upkeep.start()
         self._open_plane()
+
+    def _restore_limits(self, connection: Any) -> None:
+        """Limits per day and month count what the request log has of earlier runs of this process."""
+        now_s, timezone = time.time(), self.settings.money.timezone
+        day_ns, month_ns = (
+            window_of(window, timezone, now_s, None)[0] * 10**9 for window in (BudgetWindow.DAY, BudgetWindow.MONTH)
+        )
+        for user_or_key, holder in self.snapshot.calendar_holders():
+            today, month = (
+                requests.count_admitted(connection, since_ns=since_ns, **user_or_key) for since_ns in (day_ns, month_ns)
+            )
+            self.limiter.restore(holder, requests_today=today, requests_this_month=month)
 
     def _open_catalogue(self, price_ids: dict[str, str]) -> Catalogue:
         try:
@@ -209,7 +163,7 @@ class House:
             dialects={DialectName.ANTHROPIC: ANTHROPIC, DialectName.OPENAI_CHAT: OPENAI_CHAT},
             schemes=(self.virtual_keys,),
             planner=self.planner,
-            limiter=MemoryLimiter(timezone=self.settings.money.timezone),
+            limiter=self.limiter,
             accounts=self.accounts,
             pool=self.pool,
             telemetry=self.telemetry,
@@ -238,9 +192,22 @@ class House:
         self._stopping = True
         self.gate.close()
         self.pool.close()
+        await self.upkeep.stop()
         await self.shipper.stop(SHIP_TIMEOUT_S)
         if self.local is not None:
             await self.local.stop()
+
+    async def _prune(self) -> int:
+        """Some rows of the request log beyond its bounds."""
+        keep = self.settings.storage
+        return await self.store.database.run(
+            lambda connection: requests.prune(
+                connection,
+                keep_rows=keep.keep_requests_rows,
+                keep_days=keep.keep_requests_days,
+                now_ns=time.time_ns(),
+            )
+        )
 
     # --- what the management API is handed
 
@@ -340,6 +307,8 @@ class House:
         recovery = self.store.recovery
         return {
             "pid": os.getpid(),
+            "base_url": self.base_url,
+            "database": {"healthy": not self.shipper.facts.trouble, "detail": self.shipper.facts.trouble},
             "home": str(self.settings.home),
             "started_at_ns": self.started_ns,
             "warnings": list(self.warnings),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from tollhouse.app.house import Store
+from tollhouse.app.store import Store
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.ports import BudgetStanding

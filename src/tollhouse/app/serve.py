@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import uvicorn
 
-from tollhouse.app.house import House, Store
+from tollhouse.app.house import House
+from tollhouse.app.store import Store
 from tollhouse.dataplane.edge import protocol_class
 from tollhouse.dataplane.server import Server
 from tollhouse.settings import Settings
@@ -95,6 +96,7 @@ async def _run(
         drain_s=listen.drain_s,
         on_ready=lambda: on_ready(house, url),
     )
+    house.base_url = url
     house.request_stop = server.ask_to_stop
     for warning in house.warnings:
         log.warning("%s", warning)

@@ -20,7 +20,7 @@ from tollhouse.dataplane.free_calls import answer_models, count_tokens
 from tollhouse.dataplane.gate import Gate
 from tollhouse.dataplane.head import RequestHead
 from tollhouse.dataplane.identify import Scheme, identify
-from tollhouse.dataplane.plan import Planner
+from tollhouse.dataplane.plan import Attempt, Planner
 from tollhouse.dataplane.relay import Relay
 from tollhouse.dataplane.snapshot import Principal
 from tollhouse.dataplane.visitor import Visitor
@@ -132,8 +132,8 @@ class Exchange(Visitor):
         body = b"".join(self.body)
         try:
             ask = self.ask = self.dialect.read(body)
-            admit(principal, ask)
             attempt = plane.planner.plan(ask.model, head.route.endpoint)[0]
+            admit(principal, attempt)
             if head.route.endpoint is Endpoint.COUNT_TOKENS:
                 await count_tokens(self, principal, attempt, body)
                 return
@@ -378,18 +378,17 @@ class Exchange(Visitor):
         )
 
 
-def admit(principal: Principal, ask: Ask) -> None:
-    """May it: is this model open to the key. Raises Refusal (400: clients show a 403 as a failed login)."""
+def admit(principal: Principal, attempt: Attempt) -> None:
+    """May it: is this model open to the key, however the client wrote its name.
+
+    Raises Refusal (400: clients show a 403 as a failed login).
+    """
     models = principal.key.models
-    if not admits(models, ask.model):
-        allowed = ", ".join(models or ()) or "none"
-        name = principal.key.name or principal.key.key_id
-        raise Refusal(
-            400,
-            "model_not_allowed",
-            f"The key {name} may not use {ask.model!r}; it may use: {allowed}.",
-            scope=f"key {name}",
-        )
+    if models is None or admits(models, f"{attempt.provider.name}/{attempt.upstream_model}"):
+        return
+    name = principal.key.name or principal.key.key_id
+    message = f"The key {name} may not use {attempt.requested_model!r}; it may use: {', '.join(models) or 'none'}."
+    raise Refusal(400, "model_not_allowed", message, scope=f"key {name}")
 
 
 def estimate_tokens(ask: Ask) -> int:

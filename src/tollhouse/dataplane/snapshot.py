@@ -4,6 +4,7 @@ Refreshed by the management API before it answers, so a change holds from the ne
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 from tollhouse.ports import LimitHolder
 from tollhouse.terms.names import ScopeKind
@@ -45,6 +46,19 @@ class Snapshot:
     def __init__(self) -> None:
         self.by_digest: dict[bytes, Secret] = {}
         self._digests_of_user: dict[str, list[bytes]] = defaultdict(list)
+
+    def calendar_holders(self) -> Iterator[tuple[dict[str, str], LimitHolder]]:
+        """Whose requests are limited by day or month: ({`user_id` or `key_id`: …}, holder), each once."""
+        found: dict[str, tuple[dict[str, str], LimitHolder]] = {}
+        for secret in self.by_digest.values():
+            principal = secret.principal
+            for holder in principal.holders:
+                limits = holder.limits
+                if limits.requests_per_day is not None or limits.requests_per_month is not None:
+                    of_user = holder.name == f"user:{principal.user.user_id}"
+                    who = {"user_id": principal.user.user_id} if of_user else {"key_id": principal.key.key_id}
+                    found[holder.name] = who, holder
+        yield from found.values()
 
     def replace(self, image: DirectoryImage, user_id: str | None) -> None:
         """Take over an image: of one user (his old entries go), or of everybody."""

@@ -112,6 +112,18 @@ def cursor_after(row: RequestRow) -> str:
     return f"{row.at_ns}:{row.request_id}"
 
 
+def count_admitted(
+    connection: Connection, *, since_ns: int, user_id: str | None = None, key_id: str | None = None
+) -> int:
+    """How many calls of a user or key took their place in a limit since then: what a limit per day or month counts."""
+    query = select(func.count()).select_from(requests).where(requests.c.at_ns >= since_ns, requests.c.kind != "")
+    if user_id is not None:
+        query = query.where(requests.c.user_id == user_id)
+    if key_id is not None:
+        query = query.where(requests.c.key_id == key_id)
+    return connection.execute(query).scalar_one()
+
+
 def prune(connection: Connection, *, keep_rows: int, keep_days: int, now_ns: int) -> int:
     """Delete the oldest rows beyond `keep_rows` or older than `keep_days`, at most PRUNE_ROWS a call; how many went."""
     excess = connection.execute(select(func.count()).select_from(requests)).scalar_one() - keep_rows

@@ -2,5 +2,6 @@
 
 from tollhouse.workers.recovery import RecoveryReport, recover
 from tollhouse.workers.shipper import Shipper, ShipperFacts, ShipperOptions
+from tollhouse.workers.upkeep import Upkeep
 
-__all__ = ["RecoveryReport", "Shipper", "ShipperFacts", "ShipperOptions", "recover"]
+__all__ = ["RecoveryReport", "Shipper", "ShipperFacts", "ShipperOptions", "Upkeep", "recover"]

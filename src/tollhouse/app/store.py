@@ -1,0 +1,76 @@
+"""Home, database and journal: what both the running server and a command without one need."""
+
+import time
+from typing import Any
+
+from tollhouse.journal import Journal, JournalOptions
+from tollhouse.rules.budgets import parse_budget
+from tollhouse.settings import Settings
+from tollhouse.storage import directory
+from tollhouse.storage.database import Database
+from tollhouse.storage.home import Home
+from tollhouse.storage.ledger import SqliteLedger
+from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
+from tollhouse.terms.people import Budget
+from tollhouse.workers import RecoveryReport, recover
+
+
+class Store:
+    """All that lies in TOLLHOUSE_HOME, owned by this process from `open` to `close`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.home = Home(settings.home)
+        self.recovery: RecoveryReport | None = None
+
+    async def open(self) -> None:
+        """Take the home, open the database, bring journalled calls into the ledger. Raises SettingsError, StorageError,
+        JournalError.
+        """
+        settings = self.settings.storage
+        self.home.open()
+        try:
+            self.server_secret = self.home.server_secret()
+            self.database = Database.open(self.home.database)
+            self.ledger = SqliteLedger(self.database)
+            self.journal = Journal.open(
+                JournalOptions(
+                    directory=self.home.journal,
+                    durability=settings.durability,
+                    segment_bytes=settings.segment_bytes,
+                    min_free_bytes=settings.min_free_bytes,
+                )
+            )
+            self.recovery = await recover(self.journal, self.ledger, now_ns=time.time_ns())
+            await self.database.run(self._declare_budgets)
+        except BaseException:
+            self.home.close()
+            raise
+
+    def _declare_budgets(self, connection: Any) -> None:
+        """Budgets of the organisation as the settings state them: made, changed, and gone when no longer stated."""
+        wanted = {}
+        for text in self.settings.money.organisation_budgets:
+            limit, unit, window = parse_budget(text)
+            budget = Budget(
+                f"bud_settings_{unit}_{window}",
+                ScopeKind.ORGANISATION,
+                DEFAULT_ORG,
+                limit,
+                unit,
+                window,
+                self.settings.money.timezone,
+                created_at_ns=time.time_ns(),
+            )
+            wanted[budget.budget_id] = budget
+        for budget in directory.list_budgets(connection, limit=1000):
+            if budget.budget_id.startswith("bud_settings_") and budget.budget_id not in wanted:
+                directory.delete_budget(connection, budget.budget_id)
+        for budget in wanted.values():
+            if not directory.create_budget(connection, budget):
+                directory.update_budget(connection, budget)
+
+    def close(self) -> None:
+        self.journal.close()
+        self.database.close()
+        self.home.close()
