@@ -16,22 +16,21 @@ import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Protocol
 
 import msgspec
 
 from tollhouse.dataplane.plan import Attempt
+from tollhouse.dataplane.refusals import behind, exhausted, unrecorded
 from tollhouse.dataplane.snapshot import Principal
 from tollhouse.ports import BudgetStanding
 from tollhouse.rules.bounds import Bound, CapChoice, affordable, bound, choose_cap
-from tollhouse.rules.budgets import describe, describe_amount, window_of
+from tollhouse.rules.budgets import window_of
 from tollhouse.rules.metering import NOT_SENT, Ending, settle_amount
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import JournalError, Refusal
 from tollhouse.terms.events import HoldRecord, Record, SettleKind, Settlement, SettleRecord
 from tollhouse.terms.holds import Hold
-from tollhouse.terms.money import decimal_usd
 from tollhouse.terms.people import Budget, BudgetEdge, BudgetUnit, BudgetWindow, DirectoryImage
 from tollhouse.terms.seen import Seen
 
@@ -187,12 +186,7 @@ class Accounts:
         cannot keep up.
         """
         if self._outbox.full:
-            raise Refusal(
-                503,
-                "store_unavailable",
-                "The ledger is behind; nothing is admitted until it has caught up.",
-                retry_after_s=5,
-            )
+            raise behind()
         accounts = [self.account(budget, caller.at_ns / 1e9) for budget in principal.budgets]
         room_nusd = room_tokens = None
         clamp = True
@@ -380,45 +374,3 @@ class Accounts:
         needed = nusd if binding.budget.unit is BudgetUnit.USD else tokens
         fits = max(affordable(limit, room_nusd, room_tokens), 0)
         return exhausted(binding, needed=needed, affordable_max_tokens=fits)
-
-
-def exhausted(account: Account, *, needed: int, affordable_max_tokens: int | None) -> Refusal:
-    """402 in words: whose budget, spent, held, of how much, when it resets, what would fit."""
-    budget = account.budget
-
-    def words(amount: int) -> str:
-        return describe_amount(amount, budget.unit)
-
-    message = (
-        f"The budget of {describe(budget)} does not have room for this call: it may cost up to {words(needed)}, and "
-        f"{words(account.posted)} is spent and {words(account.held)} held of {words(budget.limit)}."
-    )
-    if affordable_max_tokens:
-        message += f" A call with max_tokens up to {affordable_max_tokens} would fit."
-    details: dict[str, object] = {
-        "budget_id": budget.budget_id,
-        "unit": budget.unit.value,
-        "spent": decimal_usd(account.posted) if budget.unit is BudgetUnit.USD else account.posted,
-        "held": decimal_usd(account.held) if budget.unit is BudgetUnit.USD else account.held,
-        "limit": decimal_usd(budget.limit) if budget.unit is BudgetUnit.USD else budget.limit,
-        "needed": decimal_usd(needed) if budget.unit is BudgetUnit.USD else needed,
-    }
-    if affordable_max_tokens is not None:
-        details["affordable_max_tokens"] = affordable_max_tokens
-    if account.end_s != math.inf:
-        details["resets_at"] = int(account.end_s)
-        message += f" It starts anew at {utc(int(account.end_s))}."
-    scope = f"{budget.scope} {budget.scope_id}"
-    return Refusal(402, "budget_exhausted", message, scope=scope, should_retry=False, details=details)
-
-
-def unrecorded() -> Refusal:
-    """503: the disk does not take the journal."""
-    return Refusal(
-        503, "journal_unavailable", "The journal cannot be written; nothing is admitted unrecorded.", retry_after_s=2
-    )
-
-
-def utc(at_s: int) -> str:
-    """`2026-11-01T00:00:00Z`."""
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

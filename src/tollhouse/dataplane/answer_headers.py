@@ -12,13 +12,20 @@ x-ratelimit-*-requests            room in the tightest request limit (Anthropic 
 """
 
 import math
+from typing import TYPE_CHECKING
 
 from tollhouse.dataplane.accounts import MoneyHold
 from tollhouse.dataplane.head import HOP_BY_HOP
 from tollhouse.ports import LimitStanding
+from tollhouse.terms.errors import Refusal
+from tollhouse.terms.events import Settlement
 from tollhouse.terms.money import NUSD_PER_USD
+from tollhouse.terms.names import DialectName
 from tollhouse.terms.people import BudgetUnit
 from tollhouse.upstream.connection import Headers
+
+if TYPE_CHECKING:
+    from tollhouse.dataplane.exchange import Exchange
 
 DROPPED = HOP_BY_HOP | {
     b"content-length",
@@ -45,6 +52,36 @@ ALLOWED = (
     b"x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, "
     b"x-stainless-timeout, x-stainless-helper-method"
 )
+
+
+def own(exchange: "Exchange", settlement: Settlement | None = None) -> bytes:
+    """This house's header lines of an answer; with the settlement, cost and overhead too."""
+    text = f"x-tollhouse-request-id: {exchange.request_id}\r\n"
+    hold = exchange.hold
+    if hold is not None:
+        text += of_hold(hold)
+        standing = exchange.ticket.remaining() if exchange.ticket is not None else None
+        if standing is not None:
+            text += of_limits(standing, anthropic=exchange.dialect.name is DialectName.ANTHROPIC)
+        if settlement is not None:
+            text += f"x-tollhouse-cost-usd: {usd(settlement.settle.amount_nusd)}\r\n"
+            call = exchange.relay.call if exchange.relay is not None else None
+            if call is not None:
+                text += f"x-tollhouse-overhead-ms: {(call.sent_at - exchange.started_at) * 1e3:.3f}\r\n"
+    lines = text.encode("latin-1", "replace")
+    origin = exchange.head.read.get(b"origin")
+    return lines + cors(origin) if origin in exchange.plane.options.cors_origins else lines
+
+
+def of_refusal(refusal: Refusal, request_id: str) -> bytes:
+    """The header lines of an answer in our own words."""
+    lines = f"content-type: application/json\r\nrequest-id: {request_id}\r\nx-request-id: {request_id}\r\n"
+    if refusal.retry_after_s is not None:
+        wait_s = max(refusal.retry_after_s, 0.0)
+        lines += f"retry-after: {int(-(-wait_s // 1))}\r\nretry-after-ms: {int(wait_s * 1000) + 1}\r\n"
+    if refusal.should_retry is not None:
+        lines += f"x-should-retry: {'true' if refusal.should_retry else 'false'}\r\n"
+    return lines.encode("ascii")
 
 
 def forwarded(headers: Headers) -> bytes:

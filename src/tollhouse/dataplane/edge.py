@@ -18,13 +18,13 @@ connection is closed: where one request ends and the next begins is no longer ce
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from tollhouse.dataplane import reply
 from tollhouse.dataplane.gate import Gate, Phase
 from tollhouse.dataplane.head import MalformedHead, RequestHead, read_head, route_of
 from tollhouse.dataplane.visitor import Visitor
@@ -34,7 +34,6 @@ log = logging.getLogger("tollhouse.edge")
 LINGER_BYTES = 1024 * 1024
 ASGI_MAX_BODY_BYTES = 1024 * 1024
 """Management requests are small."""
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def protocol_class(gate: Gate) -> Callable[..., "Edge"]:
@@ -236,7 +235,7 @@ class Edge(HttpToolsProtocol):
         if visitor.body_done:
             visitor.begin()
         elif visitor.head.expect_continue and not visitor.body_bytes:
-            self.transport.write(CONTINUE)
+            self.transport.write(reply.CONTINUE)
 
     def run(self, visitor: Visitor, story: Coroutine[Any, Any, None]) -> None:
         """Let a visitor's coroutine run as a task that the shutdown waits for."""
@@ -296,63 +295,13 @@ class Edge(HttpToolsProtocol):
             self.set_phase(Phase.IDLE)
         self.flow.resume_reading()
 
-    # --- answers of a visitor
+    # --- ends of an answer
 
     def forget_body(self, visitor: Visitor) -> None:
         """The body is no longer needed, or never will be."""
         self.gate.buffered_bytes -= visitor.body_bytes
         visitor.body_bytes = 0
         visitor.body = []
-
-    def answer(self, visitor: Visitor, status: int, headers: bytes, body: bytes) -> None:
-        """A whole answer in one write. `headers` are lines with CRLF, without length and connection."""
-        if visitor.disconnected:
-            return
-        if not visitor.body_done:
-            visitor.keep_alive = False
-        connection = b"" if visitor.keep_alive else b"connection: close\r\n"
-        if visitor.head.method == b"HEAD":
-            self.transport.write(
-                b"%b%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[status], headers, connection, len(body))
-            )
-        elif status in (204, 304):
-            self.transport.write(b"%b%b%b\r\n" % (STATUS_LINE[status], headers, connection))
-        else:
-            self.transport.write(
-                b"%b%b%bcontent-length: %d\r\n\r\n%b" % (STATUS_LINE[status], headers, connection, len(body), body)
-            )
-        self.finish(visitor)
-
-    def begin_stream(self, visitor: Visitor, status: int, headers: bytes) -> None:
-        """The head of an answer whose length is not known. An HTTP/1.0 client gets it until the connection closes."""
-        if visitor.disconnected:
-            return
-        if visitor.head.version == "1.0":
-            visitor.keep_alive = False
-        framing = b"" if visitor.head.version == "1.0" else b"transfer-encoding: chunked\r\n"
-        connection = b"" if visitor.keep_alive else b"connection: close\r\n"
-        self.transport.write(b"%b%b%b%b\r\n" % (STATUS_LINE[status], headers, framing, connection))
-
-    def write_stream(self, visitor: Visitor, data: bytes) -> None:
-        if visitor.disconnected:
-            return
-        if visitor.head.version == "1.0":
-            self.transport.write(data)
-        else:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-
-    def end_stream(self, visitor: Visitor) -> None:
-        if visitor.disconnected:
-            return
-        if visitor.head.version != "1.0":
-            self.transport.write(b"0\r\n\r\n")
-        self.finish(visitor)
-
-    def cut_stream(self, visitor: Visitor) -> None:
-        """The upstream broke off: end the connection without the last chunk, so that the client knows."""
-        visitor.keep_alive = False
-        if not visitor.disconnected:
-            self.finish(visitor)
 
     def finish(self, visitor: Visitor) -> None:
         visitor.response_complete = True
@@ -423,9 +372,5 @@ class Edge(HttpToolsProtocol):
     def refuse_plain(self, status: int, message: str) -> None:
         """Before a request is known there is no dialect: plain text, and the connection closes."""
         self.deaf = True
-        text = re.sub(r"[^\x20-\x7e]", "?", message).encode("ascii") + b"\n"
-        self.transport.write(
-            b"%bcontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (STATUS_LINE[status], len(text), text)
-        )
+        self.transport.write(reply.plain(status, message))
         self.transport.close()

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from tollhouse.dataplane import answer_headers
-from tollhouse.dataplane.accounts import Accounts, Caller, MoneyHold
+from tollhouse.dataplane import answer_headers, notes
+from tollhouse.dataplane.accounts import Accounts, MoneyHold
 from tollhouse.dataplane.attempts import send
 from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.free_calls import answer_models, count_tokens
@@ -138,7 +138,7 @@ class Exchange(Visitor):
                 await count_tokens(self, principal, attempt, body)
                 return
             self.ticket = await plane.limiter.take(principal.holders, estimate_tokens(ask))
-            hold = self.hold = await plane.accounts.reserve(principal, ask, attempt, self.caller())
+            hold = self.hold = await plane.accounts.reserve(principal, ask, attempt, notes.caller(self))
             self.relay = relay = Relay(self, swallow_usage=ask.stream and not ask.include_usage)
             await send(self, hold, relay, attempt, ask, body)
             self.finish(relay)
@@ -156,15 +156,15 @@ class Exchange(Visitor):
         if relay.begun:
             relay.close()
             self.settle(COMPLETE if relay.seen.complete or not relay.streaming else CUT_BY_UPSTREAM, relay.seen.failed)
-            self.edge.end_stream(self)
+            self.end_stream()
         else:
             body = relay.whole()
             ok = relay.status < 300
             settlement = self.settle(
                 COMPLETE if ok else error_status(relay.status), "" if ok else f"upstream_{relay.status}", relay.status
             )
-            headers = answer_headers.forwarded(relay.headers) + self.own_headers(settlement)
-            self.edge.answer(self, relay.status, headers, body)
+            headers = answer_headers.forwarded(relay.headers) + answer_headers.own(self, settlement)
+            self.answer(relay.status, headers, body)
 
     # --- settle
 
@@ -222,10 +222,10 @@ class Exchange(Visitor):
             self.answer_refusal(refusal)
         elif relay.streaming and relay.at_boundary:
             _, body = self.dialect.refusal(refusal, self.request_id)
-            self.edge.write_stream(self, b"event: error\ndata: " + body + b"\n\n")
-            self.edge.end_stream(self)
+            self.write_stream(b"event: error\ndata: " + body + b"\n\n")
+            self.end_stream()
         else:
-            self.edge.cut_stream(self)
+            self.cut_stream()
 
     # --- what the edge tells
 
@@ -242,7 +242,7 @@ class Exchange(Visitor):
     def failed(self) -> None:
         log.error("request %s failed here", self.request_id)
         if self.relay is not None and self.relay.begun:
-            self.edge.cut_stream(self)
+            self.cut_stream()
         else:
             self.answer_refusal(
                 Refusal(500, "internal_error", "Something went wrong here; the operator's log says what.")
@@ -290,43 +290,15 @@ class Exchange(Visitor):
 
     # --- answers of our own
 
-    def own_headers(self, settlement: Settlement | None = None) -> bytes:
-        """This house's header lines; with the settlement, cost and overhead too."""
-        text = f"x-tollhouse-request-id: {self.request_id}\r\n"
-        hold = self.hold
-        if hold is not None:
-            text += answer_headers.of_hold(hold)
-            standing = self.ticket.remaining() if self.ticket is not None else None
-            if standing is not None:
-                text += answer_headers.of_limits(standing, anthropic=self.dialect.name is DialectName.ANTHROPIC)
-            if settlement is not None:
-                text += f"x-tollhouse-cost-usd: {answer_headers.usd(settlement.settle.amount_nusd)}\r\n"
-            call = self.relay.call if self.relay is not None else None
-            if settlement is not None and call is not None:
-                text += f"x-tollhouse-overhead-ms: {(call.sent_at - self.started_at) * 1e3:.3f}\r\n"
-        return text.encode("latin-1", "replace") + self.cors()
-
-    def cors(self) -> bytes:
-        origin = self.head.read.get(b"origin")
-        return answer_headers.cors(origin) if origin in self.plane.options.cors_origins else b""
-
     def answer_refusal(self, refusal: Refusal) -> None:
         """Refuse in the caller's dialect and note it in the request log."""
         self.plane.telemetry.refused(self.head.route.endpoint, refusal)
         if self.hold is None:
             self.note(refusal.status, refusal.code)
         status, body = self.dialect.refusal(refusal, self.request_id)
-        lines = (
-            f"content-type: application/json\r\nrequest-id: {self.request_id}\r\nx-request-id: {self.request_id}\r\n"
-        )
-        if refusal.retry_after_s is not None:
-            wait_s = max(refusal.retry_after_s, 0.0)
-            lines += f"retry-after: {int(-(-wait_s // 1))}\r\nretry-after-ms: {int(wait_s * 1000) + 1}\r\n"
-        if refusal.should_retry is not None:
-            lines += f"x-should-retry: {'true' if refusal.should_retry else 'false'}\r\n"
         if refusal.close:
             self.keep_alive = False
-        self.edge.answer(self, status, lines.encode("ascii") + self.own_headers(), body)
+        self.answer(status, answer_headers.of_refusal(refusal, self.request_id) + answer_headers.own(self), body)
 
     def refuse_method(self) -> None:
         allowed = ", ".join(method.decode() for method in self.head.route.methods)
@@ -338,44 +310,11 @@ class Exchange(Visitor):
         if origin is None or origin not in self.plane.options.cors_origins:
             raise Refusal(403, "origin_not_allowed", "This origin is not on the list (listen.cors_origins).")
         headers = answer_headers.preflight(origin, b", ".join(self.head.route.methods))
-        self.edge.answer(self, 204, headers, b"")
-
-    # --- notes
-
-    def caller(self) -> Caller:
-        ask = self.ask
-        return Caller(
-            self.request_id,
-            self.head.route.endpoint.value,
-            self.at_ns,
-            self.client_family(),
-            session_of(self.head, ask) if ask else "",
-        )
-
-    def client_family(self) -> str:
-        """`claude-cli/2.1 (…)` is `claude-cli`."""
-        agent = self.head.read.get(b"user-agent", b"").decode("latin-1")
-        return agent.split("/", 1)[0].split(" ", 1)[0][:64]
+        self.answer(204, headers, b"")
 
     def note(self, status: int, code: str) -> None:
         """A row of the request log for a call that never held money."""
-        principal = self.principal
-        self.plane.note_refused(
-            Refused(
-                self.request_id,
-                self.at_ns,
-                principal.user.org_id if principal else "",
-                principal.user.user_id if principal else "",
-                principal.key.key_id if principal else "",
-                self.head.route.endpoint.value,
-                self.ask.model if self.ask else "",
-                status,
-                code,
-                int((self.edge.loop.time() - self.started_at) * 1e6),
-                self.client_family(),
-                self.provider_name,
-            )
-        )
+        self.plane.note_refused(notes.row(self, status, code))
 
 
 def admit(principal: Principal, attempt: Attempt) -> None:
@@ -396,12 +335,3 @@ def estimate_tokens(ask: Ask) -> int:
     return ask.body_bytes // 4 + min(
         ask.max_output_tokens or TOKENS_PER_MINUTE_OUTPUT_ESTIMATE, TOKENS_PER_MINUTE_OUTPUT_ESTIMATE
     )
-
-
-def session_of(head: RequestHead, ask: Ask) -> str:
-    """The client's own name of the conversation, for attribution: a header of the tools, else what the body says."""
-    for name in (b"x-claude-code-session-id", b"x-session-id", b"session-id"):
-        value = head.read.get(name)
-        if value:
-            return value.decode("latin-1")[:128]
-    return ask.session[:128]

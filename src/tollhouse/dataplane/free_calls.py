@@ -41,17 +41,17 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
         relay.call = await plane.pool.start(COUNTING, attempt.provider.origin, message, relay)
         await relay.call.done
         if relay.begun:
-            exchange.edge.end_stream(exchange)
+            exchange.end_stream()
             return
         if relay.status not in NOT_OFFERED:
             exchange.note(relay.status, "" if relay.status < 300 else f"upstream_{relay.status}")
-            headers = answer_headers.forwarded(relay.headers) + exchange.own_headers()
-            exchange.edge.answer(exchange, relay.status, headers, relay.whole())
+            headers = answer_headers.forwarded(relay.headers) + answer_headers.own(exchange)
+            exchange.answer(relay.status, headers, relay.whole())
             return
     exchange.note(200, "estimated")
     answer = msgspec.json.encode({"input_tokens": -(-len(body) // BYTES_PER_TOKEN)})
-    headers = b"content-type: application/json\r\nx-tollhouse-estimated: true\r\n" + exchange.own_headers()
-    exchange.edge.answer(exchange, 200, headers, answer)
+    headers = b"content-type: application/json\r\nx-tollhouse-estimated: true\r\n" + answer_headers.own(exchange)
+    exchange.answer(200, headers, answer)
 
 
 def answer_models(exchange: "Exchange", principal: Principal) -> None:
@@ -61,7 +61,7 @@ def answer_models(exchange: "Exchange", principal: Principal) -> None:
         name for name, spoken in exchange.plane.planner.models() if admits(principal.key.models, name)
     )
     _, _, wanted = exchange.head.path.partition(b"/models/")
-    headers = b"content-type: application/json\r\n" + exchange.own_headers()
+    headers = b"content-type: application/json\r\n" + answer_headers.own(exchange)
     body = dialect.model_list(list(names), exchange.at_ns // 1_000_000_000)
     if wanted:
         rows = {row["id"]: row for row in msgspec.json.decode(body)["data"]}
@@ -73,4 +73,4 @@ def answer_models(exchange: "Exchange", principal: Principal) -> None:
             return
         body = msgspec.json.encode(row)
     exchange.note(200, "")
-    exchange.edge.answer(exchange, 200, headers, body)
+    exchange.answer(200, headers, body)

@@ -112,9 +112,7 @@ class Relay:
         exchange = self.exchange
         self.begun = True
         self.last_at = exchange.edge.loop.time()
-        exchange.edge.begin_stream(
-            exchange, self.status, answer_headers.forwarded(self.headers) + exchange.own_headers()
-        )
+        exchange.begin_stream(self.status, answer_headers.forwarded(self.headers) + answer_headers.own(exchange))
         exchange.edge.forget_body(exchange)
         self.headers = []
 
@@ -122,7 +120,7 @@ class Relay:
         self.last = data
         self.last_at = 0.0
         self.relayed_bytes += len(data)
-        self.exchange.edge.write_stream(self.exchange, data)
+        self.exchange.write_stream(data)
 
     def whole(self) -> bytes:
         """The complete answer that was kept; metered when it is an answer and not an error."""
@@ -153,7 +151,7 @@ class Relay:
             self.last_at = now
         elif now - self.last_at >= self.exchange.plane.options.ping_after_s and self.at_boundary:
             self.last_at = now
-            self.exchange.edge.write_stream(self.exchange, self.exchange.dialect.ping)
+            self.exchange.write_stream(self.exchange.dialect.ping)
 
     # --- back-pressure
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from tollhouse.dataplane import reply
 from tollhouse.dataplane.head import RequestHead
 
 if TYPE_CHECKING:
@@ -43,6 +44,50 @@ class Visitor:
 
     def set(self) -> None:
         """See message_event."""
+
+    # How a visitor answers: `answer` alone, or `begin_stream`, `write_stream` …, and one of the two ends
+
+    def answer(self, status: int, headers: bytes, body: bytes) -> None:
+        """A whole answer in one write. `headers` are lines with CRLF, without length and connection."""
+        if self.disconnected:
+            return
+        if self.body_pending:
+            self.keep_alive = False
+        edge = self.edge
+        edge.transport.write(reply.whole(status, headers, body, method=self.head.method, keep_alive=self.keep_alive))
+        edge.finish(self)
+
+    def begin_stream(self, status: int, headers: bytes) -> None:
+        """The head of an answer whose length is not known. An HTTP/1.0 client gets it until the connection closes."""
+        if self.disconnected:
+            return
+        chunked = self.head.version != "1.0"
+        if not chunked:
+            self.keep_alive = False
+        self.edge.transport.write(reply.stream_head(status, headers, chunked=chunked, keep_alive=self.keep_alive))
+
+    def write_stream(self, data: bytes) -> None:
+        if self.disconnected:
+            return
+        self.edge.transport.write(data if self.head.version == "1.0" else reply.chunk(data))
+
+    def end_stream(self) -> None:
+        if self.disconnected:
+            return
+        if self.head.version != "1.0":
+            self.edge.transport.write(reply.LAST_CHUNK)
+        self.edge.finish(self)
+
+    def cut_stream(self) -> None:
+        """The upstream broke off: end the connection without the last chunk, so that the client knows."""
+        self.keep_alive = False
+        if not self.disconnected:
+            self.edge.finish(self)
+
+    @property
+    def body_pending(self) -> bool:
+        """Some of the body has still to come: what follows on the connection is not the next request."""
+        return not self.body_done and (self.head.content_length > 0 or b"transfer-encoding" in self.head.read)
 
     # What the edge tells a visitor
 
