@@ -2,10 +2,9 @@
 
 Prompt caches are keyed by the prefix and recent models sign what came before, so an edited body must equal the old one
 in every byte that was not asked to change: no re-serialising, no reordering. msgspec tells no offsets, but it hands out
-each top-level value as the very bytes it stood in, in order, no name twice (see `body`). So the
-places can be computed: walk from `{` over each name and value in turn. The walk is its own proof: it compares every
-value with the bytes at the place it assumes and must end exactly at the closing `}`. What looks alike deeper inside is
-never touched.
+each top-level value as the very bytes it stood in, in order, no name twice (see `body`). So the places can be computed:
+walk from `{` over each name and value in turn. The walk is its own proof: it compares every value with the bytes at the
+place it assumes and must end exactly at the closing `}`. What looks alike deeper inside is never touched.
 
 Bodies with repeated names or that only `json` can read (lone surrogates) are walked by `json`'s own scanner instead.
 """
