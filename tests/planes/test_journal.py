@@ -87,10 +87,8 @@ def test_reading_again_gives_the_same_until_it_is_forgotten(tmp_path: Path) -> N
     first = replay(tmp_path)
     assert replay(tmp_path).settlements == first.settlements == (settlement(1),)
     with journal(tmp_path) as opened:
-        with pytest.raises(JournalError, match="replay them first"):
-            opened.forget()
-        opened.replay()
         opened.forget()
+        assert opened.replay() == Replay()
     assert attempts(replay(tmp_path)) == set()
 
 
@@ -326,6 +324,51 @@ def test_a_failed_fsync_is_fatal_to_its_segment_and_nothing_is_lost(tmp_path: Pa
     found = replay(tmp_path)
     assert found.settlements == (settlement(0), settlement(1))
     assert found.open_holds == (hold(2),)
+
+
+def test_what_is_written_during_a_failing_fsync_is_not_lost_either(tmp_path: Path) -> None:
+    late = iter([hold(2)])
+
+    def fails(name: str, _count: int) -> int | None:
+        if name != "fdatasync":
+            return None
+        for record in late:
+            opened.append(record)
+            return errno.EIO
+        return None
+
+    with journal(tmp_path, disk=FaultyDisk(fails), durability="group", sync_interval_s=60, retry_s=0) as opened:
+        opened.append(hold(1))
+        opened.sync()
+        opened.sync()
+    os.remove(segments(tmp_path)[0])
+    assert attempts(replay(tmp_path)) == {hold(1).attempt_id, hold(2).attempt_id}
+
+
+def test_nothing_is_called_synced_before_it_was_written_again(tmp_path: Path) -> None:
+    clock = Clock()
+    failing = [False]
+    disk = FaultyDisk(lambda name, _count: errno.EIO if failing[0] and name in ("fdatasync", "create") else None)
+
+    async def go() -> None:
+        with journal(tmp_path, disk=disk, clock=clock, durability="strict", sync_interval_s=0.001) as opened:
+            opened.append(hold(1))
+            await opened.synced()
+            failing[0] = True
+            opened.append(hold(2))
+            for _ in range(3):
+                with pytest.raises(JournalError, match="could not be synced"):
+                    await opened.synced()
+                opened.sync()
+            assert not opened.healthy
+            failing[0] = False
+            clock.now += 2
+            assert opened.healthy
+            await asyncio.wait_for(opened.synced(), 5)
+
+    asyncio.run(go())
+    os.remove(segments(tmp_path)[0])
+    assert attempts(replay(tmp_path)) == {hold(2).attempt_id}
 
 
 async def wait_for_disk(directory: Path, disk: Disk | None) -> None:

@@ -42,12 +42,14 @@ class Journal:
         disk: Disk,
         clock: Callable[[], float],
         old: list[Path],
+        found: Replay,
         first_number: int,
     ) -> None:
         self._options = options
         self._disk = disk
         self._old = old
-        self._replay: Replay | None = None
+        self._found = found
+        self._damaged = len(found.damage)
         self._retain = options.durability != "process"
         self._wake = threading.Event()
         self._full = threading.Event()
@@ -63,13 +65,18 @@ class Journal:
     def open(
         cls, options: JournalOptions, *, disk: Disk | None = None, clock: Callable[[], float] = time.monotonic
     ) -> Self:
-        """Create the directory (0700) if need be, begin a segment, start the background thread. Raises JournalError."""
+        """Create the directory (0700) if need be, read what earlier runs left, begin a segment, start the thread.
+
+        Raises JournalError.
+        """
         try:
             options.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             old, first_number = find_segments(options.directory)
         except OSError as error:
             raise JournalError(f"cannot open the journal in {options.directory}: {error.strerror}") from error
-        journal = cls(options, disk or Disk(), clock, old, first_number)
+        disk = disk or Disk()
+        found = replay_segments(old, disk)  # before there is a newer segment: only the last may end in a torn tail
+        journal = cls(options, disk, clock, old, found, first_number)
         writer = journal._writer
         writer.look_at_space()
         writer.revive()
@@ -98,6 +105,8 @@ class Journal:
         if self._options.durability != "strict":
             return
         with self._lock:
+            if self._writer.rewrite:
+                raise JournalError(f"the journal could not be synced: {self._writer.trouble}")
             if self._synced >= self._writer.appended:
                 return
             synced = self._waiters.add(self._writer.appended)
@@ -134,25 +143,21 @@ class Journal:
                 unsynced=len(writer.unsynced),
                 parked=len(writer.parked),
                 dropped=writer.dropped,
-                damaged=0 if self._replay is None else len(self._replay.damage),
+                damaged=self._damaged,
             )
 
     # Earlier runs
 
     def replay(self) -> Replay:
-        """What earlier runs left. Reading it again gives the same until `forget` is called. Raises JournalError."""
-        self._replay = replay_segments(self._old, self._disk)
-        return self._replay
+        """What earlier runs left; empty after `forget`. It stays on the disk until then, so a crash changes nothing."""
+        return self._found
 
     def forget(self) -> None:
-        """All that `replay` said is in the database: delete the segments of earlier runs; keep damaged ones under
-        another name.
+        """All that `replay` said is in the database: delete the segments of earlier runs, rename and keep damaged ones.
 
         Raises JournalError.
         """
-        if self._replay is None:
-            raise JournalError("the journal's old segments were not read yet: replay them first")
-        damaged = {damage.path for damage in self._replay.damage}
+        damaged = {damage.path for damage in self._found.damage}
         try:
             for path in self._old:
                 if path in damaged:
@@ -163,6 +168,8 @@ class Journal:
         except OSError as error:
             raise JournalError(f"cannot delete old segments in {self._options.directory}: {error.strerror}") from error
         self._old = []
+        self._damaged = len(damaged)
+        self._found = Replay()
 
     # The background thread
 
@@ -207,8 +214,7 @@ class Journal:
 
     def _acknowledge(self, work: Work) -> None:
         with self._lock:
-            if not self._writer.rewrite:
-                self._synced = work.upto
+            self._synced = work.upto
             ready = self._waiters.take(self._synced)
         tell(ready)
 
