@@ -135,6 +135,15 @@ class Gateway:
         rows: list[dict[str, Any]] = self.owner("GET", "/budgets", **query)["items"]
         return rows
 
+    # --- a key's holder
+
+    def me(self, key: str) -> dict[str, Any]:
+        """What the holder of a key is told: user, key, and every budget that applies."""
+        answer = httpx.get(f"{self.url}/api/v1/me", headers={"x-api-key": key}, trust_env=False)
+        assert answer.is_success, answer.text
+        told: dict[str, Any] = answer.json()
+        return told
+
     # --- its commands
 
     def type(self, *words: str) -> subprocess.CompletedProcess[str]:

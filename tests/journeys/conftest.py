@@ -49,7 +49,7 @@ def scripted_gateway(tmp_path_factory: pytest.TempPathFactory, provider: Scripte
                 "base_url": provider.url,
                 "api_key": "env:MOCK_KEY",
                 "models": ["claude-*", "unpriced-*"],
-                "list_models": ["claude-sonnet-4-5", "claude-opus-4-5"],
+                "list_models": ["claude-sonnet-4-6", "claude-opus-4-6"],
             },
             {
                 "name": "mockchat",
