@@ -21,10 +21,12 @@ class LimitHolder(msgspec.Struct, frozen=True):
 
 
 class Ticket(Protocol):
-    """A place taken in every limit that applies; given back exactly once."""
+    """A place taken in every limit that applies; given back once, by the first `settle`."""
 
     def settle(self, tokens_used: int) -> None:
-        """End of the call: frees the parallel place and corrects the token estimate. Never raises."""
+        """End of the call: frees the parallel place and corrects the token estimate. Never raises; a second call does
+        nothing.
+        """
 
     def remaining(self) -> "LimitStanding | None":
         """Room left in the tightest request limit at the time the ticket was taken; None without request limits."""

@@ -196,14 +196,12 @@ class Exchange(Visitor):
         self.plane.telemetry.settled(settlement)
         if self.ticket is not None:
             self.ticket.settle(settlement.settle.tokens)
-            self.ticket = None
         return settlement
 
     def release(self) -> None:
         """The end, however it came: a place in a limit that no settlement gave back is given back."""
         if self.ticket is not None:
             self.ticket.settle(0)
-            self.ticket = None
 
     def upstream_failed(self, error: UpstreamError) -> None:
         """The provider or the way to it failed, or we cut it because the client left."""
