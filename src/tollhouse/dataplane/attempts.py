@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from tollhouse.dataplane.exchange import Exchange
 
 
-async def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Attempt, ask: Ask, body: bytes) -> None:
+async def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Attempt, ask: Ask) -> None:
     """One attempt, to its end. Raises UpstreamError; `sent` says whether the provider may have begun to work."""
     assert attempt.lane is not None
     exchange.provider_name = attempt.provider.name
     body = exchange.dialect.edit(
-        body,
+        exchange.whole_body(),
         ask,
         model=attempt.upstream_model if attempt.upstream_model != ask.model else None,
         max_output_tokens=hold.cap.max_output_tokens if hold.cap.edit else None,
         include_usage=ask.stream and not ask.include_usage,
     )
-    message = request_bytes(exchange.head, attempt.lane, body)
+    pool = exchange.plane.pool
+    relay.call = call = pool.prepare(request_bytes(exchange.head, attempt.lane, body), relay)
+    del body  # a long stream must not hold a large body
     if exchange.has_left():
         raise UpstreamClosed("the client is gone", sent=False)
-    relay.call = call = await exchange.plane.pool.start(hold, attempt.provider.origin, message, relay)
-    if exchange.has_left():
-        exchange.departed()
+    await pool.start(hold, attempt.provider.origin, call)
     await call.done
 
 

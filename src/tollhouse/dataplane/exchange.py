@@ -129,18 +129,17 @@ class Exchange(Visitor):
 
     async def tell(self, principal: Principal) -> None:
         plane, head = self.plane, self.head
-        body = b"".join(self.body)
         try:
-            ask = self.ask = self.dialect.read(body)
+            ask = self.ask = self.dialect.read(self.whole_body())
             attempt = plane.planner.plan(ask.model, head.route.endpoint)[0]
             admit(principal, attempt)
             if head.route.endpoint is Endpoint.COUNT_TOKENS:
-                await count_tokens(self, principal, attempt, body)
+                await count_tokens(self, principal, attempt)
                 return
             self.ticket = await plane.limiter.take(principal.holders, estimate_tokens(ask))
             hold = self.hold = await plane.accounts.reserve(principal, ask, attempt, notes.caller(self))
             self.relay = relay = Relay(self, swallow_usage=ask.stream and not ask.include_usage)
-            await send(self, hold, relay, attempt, ask, body)
+            await send(self, hold, relay, attempt, ask)
             self.finish(relay)
         except Refusal as refusal:
             self.settle(NOT_SENT, refusal.code, refusal.status)
@@ -155,7 +154,8 @@ class Exchange(Visitor):
         """The answer is whole: settle, then let its last bytes go."""
         if relay.begun:
             relay.close()
-            self.settle(COMPLETE if relay.seen.complete or not relay.streaming else CUT_BY_UPSTREAM, relay.seen.failed)
+            ending = COMPLETE if relay.seen.complete or not relay.streaming else CUT_BY_UPSTREAM
+            self.settle(ending if relay.status < 300 else error_status(relay.status), relay.seen.failed)
             self.end_stream()
         else:
             body = relay.whole()
@@ -183,7 +183,7 @@ class Exchange(Visitor):
             hold,
             relay.seen if relay is not None else NOTHING_SEEN,
             ending,
-            cancel_stops_billing=hold.attempt.provider.cancel_stops_billing and relay is not None and relay.streaming,
+            cancel_stops_billing=self.cancel_stops_billing(hold),
             status=(relay.status if relay is not None else 0) if status is None else status,
             code=code,
             duration_us=int((now - self.started_at) * 1e6),
@@ -198,6 +198,13 @@ class Exchange(Visitor):
             self.ticket.settle(settlement.settle.tokens)
         return settlement
 
+    def cancel_stops_billing(self, hold: MoneyHold) -> bool:
+        """Whether cutting this call off ends the provider's bill at what was seen: so providers say of streams."""
+        relay, ask = self.relay, self.ask
+        if relay is None or relay.unreadable or not hold.attempt.provider.cancel_stops_billing:
+            return False
+        return relay.streaming if relay.status else ask is not None and ask.stream
+
     def release(self) -> None:
         """The end, however it came: a place in a limit that no settlement gave back is given back."""
         if self.ticket is not None:
@@ -207,11 +214,13 @@ class Exchange(Visitor):
         """The provider or the way to it failed, or we cut it because the client left."""
         relay = self.relay
         gone = self.disconnected
-        ending = CLIENT_GONE if gone else CUT_BY_UPSTREAM if error.sent else NOT_SENT
+        ending = NOT_SENT if not error.sent else CLIENT_GONE if gone else CUT_BY_UPSTREAM
         status = 504 if isinstance(error, UpstreamTimeout) else 502
         begun = relay is not None and relay.begun
         self.settle(ending, "client_gone" if gone else error.code, None if begun else 0 if gone else status)
         if gone:
+            if self.hold is None:
+                self.note(0, "client_gone")
             return
         refusal = Refusal(
             status, error.code, f"The provider {self.provider_name} did not answer: {error}.", scope="upstream"
@@ -253,11 +262,11 @@ class Exchange(Visitor):
                 self.note(0, "client_gone")
             return
         relay, hold = self.relay, self.hold
-        if relay is None or relay.call is None or hold is None:
+        if relay is None or relay.call is None:
             return
         relay.resume()
         gone = UpstreamClosed("the client is gone", sent=True)
-        if hold.settlement is None and relay.streaming and hold.attempt.provider.cancel_stops_billing:
+        if hold is None or not relay.call.sent_at or (hold.settlement is None and self.cancel_stops_billing(hold)):
             relay.call.abort(gone)
         else:
             self.edge.loop.call_later(self.plane.options.drain_s, relay.call.abort, gone)
@@ -284,6 +293,8 @@ class Exchange(Visitor):
         """The drain is over: end this answer now; `tell` settles it."""
         call = self.relay.call if self.relay is not None else None
         if call is not None:
+            if call.sent_at:
+                self.settle(CLIENT_GONE, "shutting_down")
             call.abort(UpstreamClosed("the gateway is shutting down", sent=True))
 
     # --- answers of our own

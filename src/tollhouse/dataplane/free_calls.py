@@ -27,18 +27,20 @@ NOT_OFFERED = frozenset((404, 405, 501))
 """How an upstream says that it has no token counting."""
 
 
-async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Attempt, body: bytes) -> None:
+async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Attempt) -> None:
     """The provider's count; where it has none, an estimate that says so. Raises Refusal (429) and UpstreamError."""
     plane, ask = exchange.plane, exchange.ask
     assert ask is not None
     limits = Limits(requests_per_minute=plane.options.free_calls_per_minute)
     exchange.ticket = await plane.limiter.take((LimitHolder(f"free:{principal.key.key_id}", limits),), 0)
     exchange.provider_name = attempt.provider.name
+    body = exchange.whole_body()
     if attempt.lane is not None:
         relay = exchange.relay = Relay(exchange, swallow_usage=False)
         model = attempt.upstream_model if attempt.upstream_model != ask.model else None
         message = request_bytes(exchange.head, attempt.lane, exchange.dialect.edit(body, ask, model=model))
-        relay.call = await plane.pool.start(COUNTING, attempt.provider.origin, message, relay)
+        relay.call = plane.pool.prepare(message, relay)
+        await plane.pool.start(COUNTING, attempt.provider.origin, relay.call)
         await relay.call.done
         if relay.begun:
             exchange.end_stream()

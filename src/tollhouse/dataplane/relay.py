@@ -23,8 +23,6 @@ from tollhouse.upstream.connection import Call, Headers
 if TYPE_CHECKING:
     from tollhouse.dataplane.exchange import Exchange
 
-EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
-
 
 class Relay:
     """The sink of one attempt."""
@@ -36,7 +34,6 @@ class Relay:
         "call",
         "exchange",
         "headers",
-        "last",
         "last_at",
         "meter",
         "relayed_bytes",
@@ -62,7 +59,6 @@ class Relay:
         self.buffer: list[bytes] = []
         self.buffered_bytes = 0
         self.relayed_bytes = 0
-        self.last = b""
         self.last_at = 0.0
         self.upstream_request_id = ""
 
@@ -73,7 +69,7 @@ class Relay:
         self.headers = headers
         for name, value in headers:
             if name == b"content-type":
-                self.streaming = value.startswith(b"text/event-stream") and status < 300
+                self.streaming = value[:17].lower() == b"text/event-stream" and status < 300
             elif name == b"content-encoding" and value.lower() != b"identity":
                 self.unreadable = True  # compressed although identity was asked for: relayed, and settled at the bound
             elif name == b"request-id" or name == b"x-request-id":
@@ -117,7 +113,6 @@ class Relay:
         self.headers = []
 
     def write(self, data: bytes) -> None:
-        self.last = data
         self.last_at = 0.0
         self.relayed_bytes += len(data)
         self.exchange.write_stream(data)
@@ -140,8 +135,8 @@ class Relay:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether an event of ours may stand here."""
-        return not self.last or self.last.endswith(EVENT_ENDS)
+        """Whether an event of ours may stand here; never among bytes that are not understood."""
+        return self.meter is not None and self.meter.between_events
 
     def tick(self, now: float) -> None:
         """Four times a second: a ping when the provider has been silent too long."""

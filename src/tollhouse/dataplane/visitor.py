@@ -84,6 +84,12 @@ class Visitor:
         if not self.disconnected:
             self.edge.finish(self)
 
+    def whole_body(self) -> bytes:
+        """The body in one piece, kept until `Edge.forget_body`."""
+        if len(self.body) != 1:
+            self.body = [b"".join(self.body)]
+        return self.body[0]
+
     @property
     def body_pending(self) -> bool:
         """Some of the body has still to come: what follows on the connection is not the next request."""

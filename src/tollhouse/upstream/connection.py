@@ -51,6 +51,7 @@ class Call:
         if self.connection is not None:
             self.connection.fail(error)
         elif not self.done.done():
+            error.sent = self.sent_at > 0
             self.done.set_exception(error)
 
 
@@ -128,13 +129,16 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self.fail(UpstreamGarbled("the provider switched protocols", sent=True))
             return
-        except httptools.HttpParserCallbackError:
-            raise  # a bug of ours: let the event loop report it and close the connection
         except httptools.HttpParserError as error:
+            cause = error.__context__
+            if isinstance(error, httptools.HttpParserCallbackError) and not isinstance(cause, UpstreamGarbled):
+                raise  # a bug of ours: let the event loop report it and close the connection
             self.deliver(call)
-            if self.message_done:
+            if self.message_done:  # what came behind the answer is nobody's
                 self.keep = False
                 self.complete(call)
+            elif isinstance(cause, UpstreamGarbled):
+                self.fail(cause)
             else:
                 self.fail(UpstreamGarbled(f"the provider's answer is not HTTP: {error}", sent=True))
             return
@@ -150,24 +154,25 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.ended = True
-        self.slot.forget(self)
         call = self.call
-        if call is None:
-            return
-        if self.head_done and self.until_close and error is None:
-            self.complete(call)
-            return
-        reason = f"the provider closed the connection ({error or 'end of stream'})"
-        stale = (
-            self.reused and not self.bytes_in and self.pool.loop.time() - call.sent_at < self.pool.options.stale_retry_s
-        )
-        self.detach(call)
-        if stale and not call.done.done():
-            self.slot.send_again(call)
-        elif not call.done.done():
-            call.done.set_exception(UpstreamClosed(reason, sent=True))
+        if call is not None:
+            self.detach(call)
+            if self.reused and not self.bytes_in and not call.done.done() and self.slot.may_send_again(call):
+                self.slot.send_again(self, call)
+                return
+            if not call.done.done():
+                if self.head_done and self.until_close and error is None:
+                    call.done.set_result(None)
+                else:
+                    reason = f"the provider closed the connection ({error or 'end of stream'})"
+                    call.done.set_exception(UpstreamClosed(reason, sent=True))
+        self.slot.forget(self)
 
     # --- httptools callbacks
+
+    def on_message_begin(self) -> None:
+        if self.message_done:
+            raise UpstreamGarbled("there is more behind the answer", sent=True)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.head_done:
@@ -177,13 +182,16 @@ class Connection(asyncio.Protocol):
         status = self.parser.get_status_code()
         if status < 200:
             return  # an interim answer; on_message_complete clears it
+        if status > 599:
+            raise UpstreamGarbled(f"the provider answered with the status {status}", sent=True)
+        fields = dict(self.headers)
+        coding = fields.get(b"transfer-encoding")
+        if coding is not None and coding.lower() != b"chunked":
+            raise UpstreamGarbled(f"the provider used the transfer coding {coding.decode('latin-1')}", sent=True)
         self.status = status
         self.head_done = True
         self.keep = self.parser.should_keep_alive()
-        names = {name for name, _ in self.headers}
-        self.until_close = (
-            b"content-length" not in names and b"transfer-encoding" not in names and status not in (204, 304)
-        )
+        self.until_close = coding is None and b"content-length" not in fields and status not in (204, 304)
         assert self.call is not None
         self.call.sink.head(status, self.headers)
 

@@ -16,7 +16,6 @@ import asyncio
 
 import msgspec
 
-from tollhouse.terms.errors import UpstreamClosed
 from tollhouse.terms.holds import Permit
 from tollhouse.upstream.connection import Call, Connection, Sink
 from tollhouse.upstream.origin import Origin
@@ -53,18 +52,25 @@ class Pool:
         self._slots: dict[Origin, Slot] = {}
         self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
 
-    async def start(self, permit: Permit, origin: Origin, message: bytes, sink: Sink) -> Call:
-        """Send one request and return at once; the answer goes to the sink, `call.done` ends when it does.
+    def prepare(self, message: bytes, sink: Sink) -> Call:
+        """A call not yet on its way, so that whoever made it can give it up at any time. `message` is the whole
+        request.
+        """
+        return Call(message, sink, self.loop.create_future())
 
-        `permit` is the proof that money is held (or none is needed): without it nothing can be sent. `message` is the
-        whole request. Raises UpstreamError before anything was sent; later failures come out of `call.done`.
+    async def start(self, permit: Permit, origin: Origin, call: Call) -> None:
+        """Send and return at once; the answer goes to the sink, `call.done` ends when it does.
+
+        `permit` is the proof that money is held (or none is needed): without it nothing can be sent. Raises
+        UpstreamError before anything was sent; later failures come out of `call.done`.
         """
         assert permit is not None
         slot = self._slots.get(origin) or self._slots.setdefault(origin, Slot(self, origin))
         connection = slot.take_idle() or await slot.acquire()
-        call = Call(message, sink, self.loop.create_future())
-        connection.send(call)
-        return call
+        if call.done.done():  # given up meanwhile
+            slot.give_back(connection)
+        else:
+            connection.send(call)
 
     async def open_connection(self, slot: Slot) -> Connection:
         origin = slot.origin
@@ -115,5 +121,4 @@ class Pool:
         for task in list(self.tasks):
             task.cancel()
         for slot in self._slots.values():
-            for connection in list(slot.open):
-                connection.fail(UpstreamClosed("the gateway is shutting down", sent=True))
+            slot.close()

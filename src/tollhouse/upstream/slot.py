@@ -5,12 +5,14 @@ import ssl
 from collections import deque
 from typing import TYPE_CHECKING
 
-from tollhouse.terms.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from tollhouse.terms.errors import UpstreamClosed, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from tollhouse.upstream.connection import Call, Connection
 from tollhouse.upstream.origin import Origin
 
 if TYPE_CHECKING:
     from tollhouse.upstream.pool import Pool
+
+CLOSING = "the gateway is shutting down"
 
 
 class Slot:
@@ -23,6 +25,7 @@ class Slot:
         self.open: set[Connection] = set()
         self.connecting = 0
         self.waiting: deque[asyncio.Future[Connection | None]] = deque()
+        """Who is handed a connection, or None: the right to open one, already counted in `connecting`."""
         self.max_connections = origin.max_connections or pool.options.max_connections_per_origin
         self.keep_alive_s = origin.keep_alive_s or pool.options.keep_alive_s
 
@@ -56,11 +59,22 @@ class Slot:
             self.wake_one()
 
     def wake_one(self) -> None:
+        """Hand a free place on; it counts as taken at once, so that no newcomer slips in before."""
+        while self.waiting and len(self.open) + self.connecting < self.max_connections:
+            waiter = self.waiting.popleft()
+            if not waiter.done():
+                self.connecting += 1
+                waiter.set_result(None)
+                return
+
+    def close(self) -> None:
+        """The pool closes: calls under way and whoever waits end."""
+        for connection in list(self.open):
+            connection.fail(UpstreamClosed(CLOSING, sent=True))
         while self.waiting:
             waiter = self.waiting.popleft()
             if not waiter.done():
-                waiter.set_result(None)
-                return
+                waiter.set_exception(UpstreamUnreachable(CLOSING))
 
     async def acquire(self) -> Connection:
         """An idle connection, a new one, or wait for either. Raises UpstreamUnreachable, UpstreamTimeout(connect)."""
@@ -70,7 +84,10 @@ class Slot:
             connection = self.take_idle()
             if connection is not None:
                 return connection
+            if self.pool.closed:
+                raise UpstreamUnreachable(CLOSING)
             if len(self.open) + self.connecting < self.max_connections:
+                self.connecting += 1
                 return await self.connect(deadline)
             if len(self.waiting) >= options.max_waiting_per_origin:
                 raise UpstreamUnreachable(
@@ -79,7 +96,9 @@ class Slot:
                     "max_waiting_per_origin)"
                 )
             given = await self.wait(deadline)
-            if given is not None and not given.ended:
+            if given is None:
+                return await self.connect(deadline)
+            if not given.ended:
                 return given
 
     async def wait(self, deadline: float) -> Connection | None:
@@ -90,9 +109,9 @@ class Slot:
             async with asyncio.timeout_at(deadline):
                 return await waiter
         except BaseException as error:
-            if waiter.done() and not waiter.cancelled():  # handed over while we gave up: pass it on
-                given = waiter.result()
-                self.give_back(given) if given is not None else self.wake_one()
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                given = waiter.result()  # handed over while we gave up: pass it on
+                self.give_back(given) if given is not None else self.free_place()
             waiter.cancel()
             if isinstance(error, TimeoutError):
                 limit_s = self.pool.options.connect_timeout_s
@@ -100,32 +119,46 @@ class Slot:
                 raise UpstreamTimeout(message, phase="connect", sent=False) from error
             raise
 
+    def free_place(self) -> None:
+        self.connecting -= 1
+        self.wake_one()
+
     async def connect(self, deadline: float) -> Connection:
-        self.connecting += 1
+        """A new connection in a place that the caller has counted in `connecting`."""
+        origin = self.origin
+        at = origin.authority if origin.proxy is None else f"{origin.authority} through the proxy {origin.proxy.host}"
         try:
             async with asyncio.timeout_at(deadline):
                 connection = await self.pool.open_connection(self)
-        except TimeoutError as error:
-            raise UpstreamTimeout(
-                f"no connection to {self.origin.host} within {self.pool.options.connect_timeout_s:g} s",
-                phase="connect",
-                sent=False,
-            ) from error
-        except ssl.SSLError as error:
-            raise UpstreamUnreachable(f"TLS with {self.origin.host} failed: {error.reason or error}") from error
-        except OSError as error:
-            raise UpstreamUnreachable(
-                f"cannot connect to {self.origin.host}:{self.origin.port}: {error.strerror or error}"
-            ) from error
-        finally:
-            self.connecting -= 1
-        if connection.ended:
-            raise UpstreamUnreachable(f"{self.origin.host}:{self.origin.port} closed the connection at once")
+            if connection.ended:
+                raise UpstreamUnreachable(f"{at} closed the connection at once")
+            if self.pool.closed:
+                connection.close()
+                raise UpstreamUnreachable(CLOSING)
+        except BaseException as error:
+            self.free_place()
+            if isinstance(error, TimeoutError):
+                limit_s = self.pool.options.connect_timeout_s
+                raise UpstreamTimeout(
+                    f"no connection to {at} within {limit_s:g} s", phase="connect", sent=False
+                ) from error
+            if isinstance(error, ssl.SSLError):
+                raise UpstreamUnreachable(f"TLS with {at} failed: {error.reason or error}") from error
+            if isinstance(error, OSError):
+                raise UpstreamUnreachable(f"cannot connect to {at}: {error.strerror or error}") from error
+            raise
+        self.connecting -= 1
         self.open.add(connection)
         return connection
 
-    def send_again(self, call: Call) -> None:
-        """The keep-alive race: once more, on a connection that is certainly new."""
+    def may_send_again(self, call: Call) -> bool:
+        """Too early for the provider to have begun to work on it."""
+        return not self.pool.closed and self.pool.loop.time() - call.sent_at < self.pool.options.stale_retry_s
+
+    def send_again(self, connection: Connection, call: Call) -> None:
+        """The keep-alive race: once more, on a connection that is certainly new, in the place of the dead one."""
+        self.open.discard(connection)
+        self.connecting += 1
         task = self.pool.loop.create_task(self._send_again(call))
         self.pool.tasks.add(task)
         task.add_done_callback(self.pool.tasks.discard)
@@ -134,9 +167,13 @@ class Slot:
         try:
             connection = await self.connect(self.pool.loop.time() + self.pool.options.connect_timeout_s)
         except UpstreamError as error:
+            error.sent = True  # the dead connection may have carried it to someone
             if not call.done.done():
                 call.done.set_exception(error)
             return
+        except asyncio.CancelledError:
+            call.abort(UpstreamClosed(CLOSING, sent=True))
+            raise
         if call.done.done():  # the client left meanwhile
             self.give_back(connection)
         else:

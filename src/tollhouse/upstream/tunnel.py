@@ -44,7 +44,7 @@ async def tunnel(loop: asyncio.AbstractEventLoop, slot: Slot, proxy: Proxy) -> C
             head += b"proxy-authorization: " + proxy.authorization + b"\r\n"
         transport.write(head + b"\r\n")
         status_line = await answered
-        if status_line.split(b" ")[1:2] != [b"200"]:
+        if not status_line.partition(b" ")[2].startswith(b"2"):
             raise OSError(f"the proxy {proxy.host}:{proxy.port} refused the tunnel: {status_line.decode('latin-1')}")
         connection = Connection(slot)
         secured = await loop.start_tls(transport, connection, origin.tls, server_hostname=origin.host)
