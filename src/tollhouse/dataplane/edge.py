@@ -7,8 +7,10 @@ long:
     IDLE    nothing of a request has come        → closed after keep_alive_s (head_timeout_s before the first request)
     HEAD    a request line or header is coming   → 408 after head_timeout_s
     BODY    a body is coming                     → 408 after body_timeout_s without its end
-    WORK    a whole request waits for its answer → no deadline here; but an unread answer ends after stall_timeout_s
-    LINGER  answered before its body ended       → the rest is thrown away for a moment, then closed
+    WORK    a whole request waits for its answer → no deadline here
+    LINGER  answered before all was read         → the rest is thrown away for a moment, then closed
+
+In every phase a client that does not take what is written to it ends after stall_timeout_s (see `Gate.stalled`).
 
 Requests that come while an earlier one is unanswered are pipelined: they wait in order and reading pauses. What llhttp
 lets pass and a gateway must not is refused here, before routing: missing or double Host, a Transfer-Encoding other than
@@ -61,7 +63,9 @@ class Edge(HttpToolsProtocol):
         self.running: Any = None
         """The request whose turn it is: a Visitor or one of uvicorn's cycles."""
         self.cycle: Any
+        self.turning = False
         self.stalled_tick = 0
+        self.unsent_bytes = 0
         self.asgi_body_bytes = 0
 
     def set_phase(self, phase: Phase) -> None:
@@ -76,7 +80,9 @@ class Edge(HttpToolsProtocol):
         self.phase_tick = self.gate.ticks
         if len(self.gate.edges) > self.gate.options.max_connections:
             self.gate.refused_connections += 1
-            self.refuse_plain(503, "too many connections")
+            self.deaf = True
+            self.transport.write(reply.plain(503, "too many connections"))
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gate.edges.discard(self)
@@ -95,22 +101,19 @@ class Edge(HttpToolsProtocol):
                 cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        if self.deaf:
-            return
-        self._unset_keepalive_if_required()
         if self.phase is Phase.LINGER:
             self.lingered_bytes += len(data)
             if self.lingered_bytes > LINGER_BYTES:
                 self.transport.close()
                 return
-        elif self.phase is Phase.HEAD or self.phase is Phase.IDLE:
+        if self.deaf:
+            return
+        if self.phase is Phase.HEAD or self.phase is Phase.IDLE:
             self.head_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self.deaf = True  # we do not switch protocols: what follows is not HTTP; the request itself is answered
-            if self.cycle is not None:
-                self.cycle.keep_alive = False
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, MalformedHead):
@@ -128,7 +131,7 @@ class Edge(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.stalled_tick = self.gate.ticks
+        self.unsent_bytes = 0
         if isinstance(self.running, Visitor):
             self.running.pause()
 
@@ -165,15 +168,18 @@ class Edge(HttpToolsProtocol):
             self.url,
             self.headers,
             parser.get_http_version(),
-            parser.should_keep_alive(),
+            parser.should_keep_alive() and not parser.should_upgrade(),
             self.gate.options.max_head_bytes,
         )
         self.head_bytes = 0
-        self.set_phase(Phase.BODY)
         route = route_of(head)
         if route is None:
+            if head.content_length > ASGI_MAX_BODY_BYTES:
+                raise asgi_too_large()
+            self.set_phase(Phase.BODY)
             self.hand_to_asgi(head)
             return
+        self.set_phase(Phase.BODY)
         head.route = route
         visitor = self.gate.make_visitor(self, head)
         self.cycle = visitor
@@ -192,6 +198,8 @@ class Edge(HttpToolsProtocol):
             cycle.body.append(data)
             cycle.body_bytes += size
             self.gate.buffered_bytes += size
+            if cycle is not self.running:
+                return  # its turn has not come; reading has paused, so there is little of it
             options = self.gate.options
             if cycle.body_bytes > options.max_body_bytes:
                 self.too_large(cycle)
@@ -200,13 +208,11 @@ class Edge(HttpToolsProtocol):
                     503, "overloaded", "Too many request bodies are being received at once; try again shortly."
                 )
             return
-        if self.phase is Phase.LINGER:
+        if self.phase is Phase.LINGER or cycle is None or cycle.response_complete:
             return
         self.asgi_body_bytes += len(data)
         if self.asgi_body_bytes > ASGI_MAX_BODY_BYTES:
-            raise MalformedHead(
-                413, "request_too_large", f"A management request has at most {ASGI_MAX_BODY_BYTES} bytes."
-            )
+            raise asgi_too_large()
         super().on_body(data)
 
     def on_message_complete(self) -> None:
@@ -226,7 +232,8 @@ class Edge(HttpToolsProtocol):
 
     def take_turn(self, visitor: Visitor) -> None:
         self.running = visitor
-        if visitor.head.content_length > self.gate.options.max_body_bytes:
+        self.phase_tick = self.gate.ticks  # a body that had to wait is not late
+        if max(visitor.head.content_length, visitor.body_bytes) > self.gate.options.max_body_bytes:
             self.too_large(visitor)
             return
         visitor.arrived()
@@ -258,10 +265,6 @@ class Edge(HttpToolsProtocol):
 
     def hand_to_asgi(self, head: RequestHead) -> None:
         """Give the request to uvicorn as if it had parsed the head itself."""
-        if head.content_length > ASGI_MAX_BODY_BYTES:
-            raise MalformedHead(
-                413, "request_too_large", f"A management request has at most {ASGI_MAX_BODY_BYTES} bytes."
-            )
         url, headers = self.url, self.headers
         super().on_message_begin()
         self.url = url
@@ -284,16 +287,21 @@ class Edge(HttpToolsProtocol):
         """
         self.server_state.total_requests += 1
         self.served = True
-        if self.transport.is_closing():
-            return
-        if self.pipeline:
+        if self.turning:
+            return  # answered at once, inside the loop below
+        self.turning = True
+        try:
+            while self.pipeline and self.running.response_complete and not self.transport.is_closing():
+                cycle, app = self.pipeline.pop()
+                if not self.pipeline:
+                    self.flow.resume_reading()
+                self._start_asgi_task(cycle, app)
+        finally:
+            self.turning = False
+        if self.running.response_complete:
+            if self.phase is Phase.WORK:
+                self.set_phase(Phase.IDLE)
             self.flow.resume_reading()
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
-            return
-        if self.phase is Phase.WORK:
-            self.set_phase(Phase.IDLE)
-        self.flow.resume_reading()
 
     # --- ends of an answer
 
@@ -308,31 +316,33 @@ class Edge(HttpToolsProtocol):
         self.forget_body(visitor)
         if visitor.keep_alive:
             self.on_response_complete()
-        elif visitor.body_done:
+        elif visitor.body_pending or self.deaf:
+            self.linger()
+        else:
             self.transport.close()
             self.on_response_complete()
-        else:  # a close with unread bytes would reset the connection and lose the answer (RFC 9112 §9.6)
-            self.set_phase(Phase.LINGER)
-            self.flow.resume_reading()
+
+    def linger(self) -> None:
+        """Say that no more comes, and throw away what still does: a close with unread bytes would reset the connection
+        and lose the answer (RFC 9112 §9.6).
+        """
+        if self.transport.is_closing():
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.set_phase(Phase.LINGER)
+        self.flow.resume_reading()
 
     # --- what is wrong
 
     def broken(self, status: int, code: str, message: str) -> None:
         """Bytes that are not a request: answer, in order, whoever can still be answered, then close."""
         self.deaf = True
-        broken = self.cycle if self.phase is Phase.BODY else None
-        if broken is not None and broken is self.running:
-            if isinstance(broken, Visitor):
-                broken.body_done = True  # nothing more of it will be read
-                broken.keep_alive = False
-                if not broken.response_complete:
-                    broken.refuse(status, code, message)
-            else:
-                broken.disconnected = True
-                broken.message_event.set()
-                self.refuse_plain(status, message)
+        half = self.cycle if self.phase is Phase.BODY else None
+        if half is not None and half is self.running:
+            self.broken_off(half, status, code, message)
             return
-        waiting = [entry for entry in self.pipeline if entry[0] is not broken]
+        waiting = [entry for entry in self.pipeline if entry[0] is not half]
         self.pipeline.clear()
         self.pipeline.extend(waiting)
         last = waiting[0][0] if waiting else self.running
@@ -342,35 +352,43 @@ class Edge(HttpToolsProtocol):
         else:
             self.refuse_plain(status, message)
 
+    def broken_off(self, half: Any, status: int, code: str, message: str) -> None:
+        """The body of the request whose turn it is will not come to its end."""
+        half.keep_alive = False
+        if half.response_complete:
+            self.linger()
+        elif isinstance(half, Visitor):
+            half.refuse(status, code, message)
+        else:
+            half.disconnected = True
+            half.message_event.set()
+            self.transport.close() if half.response_started else self.refuse_plain(status, message)
+
     def overdue(self) -> None:
         """The sweep found the phase's time is up."""
-        busy = bool(self.pipeline) or (
-            self.phase is Phase.HEAD and self.running is not None and not self.running.response_complete
-        )
+        busy = bool(self.pipeline) or (self.phase is Phase.HEAD and self.working)
         if busy:
             self.phase_tick = self.gate.ticks  # reading is paused or an answer is under way: not the client's fault
         elif self.phase is Phase.LINGER:
             self.transport.close()
         elif self.phase is Phase.HEAD:
-            self.deaf = True
             self.refuse_plain(408, f"the request head was not complete within {self.gate.options.head_timeout_s:g} s")
         else:
             self.broken(
                 408, "body_timeout", f"The request body was not complete within {self.gate.options.body_timeout_s:g} s."
             )
 
-    def sweep_work(self, now: float, stall_ticks: int) -> None:
-        running = self.running
-        if running is None or running.response_complete:
-            self.set_phase(Phase.IDLE)
-            return
-        if self.flow.write_paused and self.gate.ticks - self.stalled_tick > stall_ticks:
-            self.transport.abort()
-        elif isinstance(running, Visitor):
-            running.tick(now)
+    @property
+    def working(self) -> bool:
+        """An answer is owed."""
+        return self.running is not None and not self.running.response_complete
 
     def refuse_plain(self, status: int, message: str) -> None:
         """Before a request is known there is no dialect: plain text, and the connection closes."""
         self.deaf = True
         self.transport.write(reply.plain(status, message))
-        self.transport.close()
+        self.linger()
+
+
+def asgi_too_large() -> MalformedHead:
+    return MalformedHead(413, "request_too_large", f"A management request has at most {ASGI_MAX_BODY_BYTES} bytes.")

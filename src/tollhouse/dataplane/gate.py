@@ -17,6 +17,8 @@ SWEEP_S = 0.25
 """How often deadlines are looked at: every timeout is at most this much late."""
 LINGER_S = 2.0
 """How long the rest of a refused body is still read and thrown away."""
+STALL_BYTES = 16 * 1024
+"""A client that has this much to take, and does not within the stall timeout, is not reading."""
 
 
 class Phase(IntEnum):
@@ -73,14 +75,27 @@ class Gate:
         for edge in list(self.edges):
             age = self.ticks - edge.phase_tick
             phase = edge.phase
+            if (edge.flow.write_paused or edge.transport.is_closing()) and self.stalled(edge):
+                edge.transport.abort()
+            elif edge.working and isinstance(edge.running, Visitor):
+                edge.running.tick(now)
             if phase is Phase.WORK:
-                edge.sweep_work(now, self._stall_ticks)
+                if not edge.working:
+                    edge.set_phase(Phase.IDLE)
             elif phase is Phase.IDLE:
                 if age > (self._keep_alive_ticks if edge.served else self._limits[Phase.HEAD]):
                     edge.transport.close()
             elif age > self._limits[phase]:
                 edge.overdue()
         self._timer = self.loop.call_later(SWEEP_S, self._sweep)
+
+    def stalled(self, edge: "Edge") -> bool:
+        """Whether a client that has bytes to take took less than STALL_BYTES of them for too long."""
+        unsent_bytes = edge.transport.get_write_buffer_size()
+        if edge.unsent_bytes - unsent_bytes >= STALL_BYTES or unsent_bytes > edge.unsent_bytes:
+            edge.unsent_bytes = unsent_bytes
+            edge.stalled_tick = self.ticks
+        return self.ticks - edge.stalled_tick > self._stall_ticks
 
     def close(self) -> None:
         if self._timer is not None:
