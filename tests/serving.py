@@ -114,9 +114,14 @@ class Gateway:
         assert answer.is_success, (answer.status_code, answer.text)
         return answer.json() if answer.content else None
 
+    def new_key(self, user: str, **body: Any) -> dict[str, Any]:
+        """A new key of this user; `key` is its secret."""
+        made: dict[str, Any] = self.owner("POST", "/keys", {"user_id": user, **body})
+        return made
+
     def key(self, user: str, **body: Any) -> str:
-        """A new key of this user; its secret."""
-        secret: str = self.owner("POST", "/keys", {"user_id": user, **body})["key"]
+        """The secret of a new key of this user."""
+        secret: str = self.new_key(user, **body)["key"]
         return secret
 
     def entries(self, user: str) -> list[dict[str, Any]]:

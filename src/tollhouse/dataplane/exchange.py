@@ -19,7 +19,7 @@ from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.free_calls import answer_models, count_tokens
 from tollhouse.dataplane.gate import Gate
 from tollhouse.dataplane.head import RequestHead
-from tollhouse.dataplane.identify import Scheme, identify
+from tollhouse.dataplane.identify import Scheme, Unwelcome, identify
 from tollhouse.dataplane.plan import Attempt, Planner
 from tollhouse.dataplane.relay import Relay
 from tollhouse.dataplane.snapshot import Principal
@@ -124,6 +124,9 @@ class Exchange(Visitor):
                     415, "unsupported_encoding", "Send the body uncompressed: its cost is bounded by what it says."
                 )
             self.principal = identify(self.plane.schemes, head)
+        except Unwelcome as refusal:
+            self.principal = refusal.principal
+            self.answer_refusal(refusal)
         except Refusal as refusal:
             self.answer_refusal(refusal)
 

@@ -12,6 +12,15 @@ from tollhouse.dataplane.snapshot import Principal, Snapshot
 from tollhouse.rules import keys
 from tollhouse.rules.credential_kinds import client_refusal
 from tollhouse.terms.errors import Refusal
+from tollhouse.terms.people import VirtualKey
+
+
+class Unwelcome(Refusal):
+    """401 of somebody we know, by a key that no longer holds: the request log has it under them."""
+
+    def __init__(self, code: str, message: str, principal: Principal) -> None:
+        super().__init__(401, code, message, should_retry=False)
+        self.principal = principal
 
 
 class Scheme(Protocol):
@@ -69,22 +78,21 @@ class VirtualKeyScheme:
         principal = secret.principal
         key = principal.key
         if key.revoked_at_ns is not None:
-            raise _unauthenticated("key_revoked", f"The key {key.name or key.key_id} was revoked. Ask for a new one.")
+            raise Unwelcome("key_revoked", f"The key {_name(key)} was revoked. Ask for a new one.", principal)
         if principal.user.blocked_at_ns is not None:
-            raise _unauthenticated(
-                "user_blocked", f"The user {key.user_id} is blocked. Ask the operator of this gateway."
-            )
+            message = f"The user {key.user_id} is blocked. Ask the operator of this gateway."
+            raise Unwelcome("user_blocked", message, principal)
         if secret.expires_at_ns is not None or key.expires_at_ns is not None:
             now_ns = self._now_ns()
             if secret.expires_at_ns is not None and now_ns >= secret.expires_at_ns:
-                raise _unauthenticated(
-                    "key_expired", f"The key {key.name or key.key_id} was rotated; use its new secret."
-                )
+                raise Unwelcome("key_expired", f"The key {_name(key)} was rotated; use its new secret.", principal)
             if key.expires_at_ns is not None and now_ns >= key.expires_at_ns:
-                raise _unauthenticated(
-                    "key_expired", f"The key {key.name or key.key_id} has expired. Ask for a new one."
-                )
+                raise Unwelcome("key_expired", f"The key {_name(key)} has expired. Ask for a new one.", principal)
         return principal
+
+
+def _name(key: VirtualKey) -> str:
+    return key.name or key.key_id
 
 
 def _credentials(head: RequestHead) -> list[bytes]:
