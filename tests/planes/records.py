@@ -54,12 +54,19 @@ def settle(number: int, **changes: Any) -> SettleRecord:
         first_byte_us=700,
         upstream_request_id="msg_1",
         response_bytes=99,
+        tokens=15,
     )
     return msgspec.structs.replace(made, **changes)
 
 
 def settlement(number: int, *, budgets: tuple[tuple[str, int], ...] = BUDGETS, **changes: Any) -> Settlement:
-    return Settlement(hold(number, budgets=budgets), settle(number, **changes))
+    """A call's whole story; unless given, `tokens` are what metering would say."""
+    held, settled = hold(number, budgets=budgets), settle(number, **changes)
+    if changes.keys() & {"kind", "usage"}:
+        known = 0 if settled.kind is SettleKind.VOIDED else settled.usage.total_tokens
+        tokens = held.hold_tokens if settled.kind is SettleKind.UPPER else known
+        settled = msgspec.structs.replace(settled, tokens=tokens)
+    return Settlement(held, settled)
 
 
 class FaultyDisk(Disk):

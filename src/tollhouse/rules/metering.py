@@ -13,7 +13,8 @@ The law: what may have been sent is never posted at less than the provider may b
     client gone                    final            the usage, priced                           exact
     client gone, cancel stops the  not final        input (reported, else its bound) +          estimated
       provider's meter                              observed output + slack, at most the hold
-    client gone, it does not       not final        the hold                                    upper
+    client gone, it does not, or   not final        the hold                                    upper
+      output was being hidden
 
 Why 4xx is nothing: providers bill for generated answers, and every 4xx (400 invalid request, 401, 403, 404, 413, 422,
 429 …) is answered instead of generating one. 408 and 499 are the exceptions: they are said of a request whose work may
@@ -117,7 +118,7 @@ def settle_amount(
         return Settled(SettleKind.EXACT, usage, 0 if card is None else cost(card, usage), usage.total_tokens)
     if ending.kind is EndingKind.ERROR_STATUS and refused_before_work(ending.status):
         return NOTHING
-    if ending.kind is EndingKind.CLIENT_GONE and cancel_stops_billing:
+    if ending.kind is EndingKind.CLIENT_GONE and cancel_stops_billing and not seen.hidden_output:
         return _estimate(card, bound, hold_nusd, hold_tokens, seen, slack_tokens)
     return Settled(SettleKind.UPPER, seen.usage, hold_nusd, hold_tokens)
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, delete, func, insert, literal, select
 
-from tollhouse.storage.bulk import insert_sql, write_rows
+from tollhouse.storage.bulk import Insert, own_marks
 from tollhouse.storage.database import Database
 from tollhouse.storage.requests import MAX_NUMBER, note_requests
 from tollhouse.storage.tables import budget_windows, budgets, ledger, users, virtual_keys
@@ -83,7 +83,7 @@ def ship(connection: Connection, settlements: Sequence[Settlement], refused: Seq
     present = _present(connection, billable)
     fresh = [settlement for attempt_id, settlement in billable.items() if attempt_id not in present]
     if fresh:
-        write_rows(connection, _ENTER, [_entry(settlement) for settlement in fresh])
+        _ENTER.write(connection, [_entry(settlement) for settlement in fresh])
         _post(connection, fresh)
     note_requests(connection, settlements, refused)
     return len(fresh)
@@ -103,7 +103,9 @@ def _post(connection: Connection, fresh: Sequence[Settlement]) -> None:
         for window in settlement.hold.budgets:
             before = sums.get(window, _NOTHING)
             sums[window] = (before[0] + usd, before[1] + tokens, before[2] + 1)
-    write_rows(connection, _POST, [(start_s, *added, budget_id) for (budget_id, start_s), added in sums.items()])
+    rows = [(start_s, *added, budget_id) for (budget_id, start_s), added in sums.items()]
+    if rows:
+        connection.exec_driver_sql(own_marks(connection, _POST), rows)
 
 
 _NOTHING = (0, 0, 0)
@@ -118,9 +120,7 @@ _POST = """
 
 def _adds(settlement: Settlement) -> tuple[int, int]:
     """Nano-USD and tokens."""
-    hold, settle = settlement.hold, settlement.settle
-    tokens = hold.hold_tokens if settle.kind is SettleKind.UPPER else settle.usage.total_tokens
-    return _bounded(settle.amount_nusd), _bounded(tokens)
+    return _bounded(settlement.settle.amount_nusd), _bounded(settlement.settle.tokens)
 
 
 _COLUMNS = (
@@ -140,6 +140,7 @@ _COLUMNS = (
     "amount_nusd",
     "hold_nusd",
     "hold_tokens",
+    "tokens",
     "input_tokens",
     "cache_write_5m_tokens",
     "cache_write_1h_tokens",
@@ -157,13 +158,30 @@ _COLUMNS = (
     "code",
     "budgets",
 )
-_ENTER = insert_sql("ledger", _COLUMNS)
+_ENTER = Insert("ledger", _COLUMNS)
 
 
 def _entry(settlement: Settlement) -> tuple[Any, ...]:
     """Values in the order of _COLUMNS."""
     hold, settle = settlement.hold, settlement.settle
     used = settle.usage
+    numbers = (
+        settle.amount_nusd,
+        hold.hold_nusd,
+        hold.hold_tokens,
+        settle.tokens,
+        used.input_tokens,
+        used.cache_write_5m_tokens,
+        used.cache_write_1h_tokens,
+        used.cache_read_tokens,
+        used.output_tokens,
+        used.input_audio_tokens,
+        used.output_audio_tokens,
+        used.web_searches,
+        used.web_fetches,
+    )
+    if max(numbers) > MAX_NUMBER:
+        numbers = tuple(map(_bounded, numbers))  # type: ignore[assignment]  # of the same length
     return (
         hold.attempt_id,
         hold.request_id,
@@ -178,18 +196,7 @@ def _entry(settlement: Settlement) -> tuple[Any, ...]:
         hold.upstream_model,
         settle.served_model,
         settle.kind.value,
-        _bounded(settle.amount_nusd),
-        _bounded(hold.hold_nusd),
-        _bounded(hold.hold_tokens),
-        _bounded(used.input_tokens),
-        _bounded(used.cache_write_5m_tokens),
-        _bounded(used.cache_write_1h_tokens),
-        _bounded(used.cache_read_tokens),
-        _bounded(used.output_tokens),
-        _bounded(used.input_audio_tokens),
-        _bounded(used.output_audio_tokens),
-        _bounded(used.web_searches),
-        _bounded(used.web_fetches),
+        *numbers,
         used.variant or "",
         hold.price_version,
         hold.streamed,
@@ -312,24 +319,11 @@ def recount(connection: Connection) -> int:
 def _counted(connection: Connection, units: dict[str, BudgetUnit]) -> dict[Window, int]:
     sums: Counter[Window] = Counter()
     for row in connection.execute(select(ledger).execution_options(yield_per=1000)):
-        upper = row.kind == SettleKind.UPPER.value
-        tokens = row.hold_tokens if upper else sum(getattr(row, name) for name in _TOKENS)
-        adds = {BudgetUnit.USD: row.amount_nusd, BudgetUnit.TOKENS: tokens, BudgetUnit.REQUESTS: 1}
+        adds = {BudgetUnit.USD: row.amount_nusd, BudgetUnit.TOKENS: row.tokens, BudgetUnit.REQUESTS: 1}
         for budget_id, start_s in _windows.decode(row.budgets):
             if budget_id in units:
                 sums[budget_id, start_s] += adds[units[budget_id]]
     return dict(sums)
-
-
-_TOKENS = (
-    "input_tokens",
-    "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-    "cache_read_tokens",
-    "output_tokens",
-    "input_audio_tokens",
-    "output_audio_tokens",
-)
 
 
 def _chunks(values: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -5,12 +5,13 @@ money, this is for looking things up: it may be pruned, and pruning changes no b
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, select, tuple_
 
-from tollhouse.storage.bulk import insert_sql, write_rows
+from tollhouse.storage.bulk import Insert
 from tollhouse.storage.tables import requests
 from tollhouse.terms.events import Refused, SettleKind, Settlement
 from tollhouse.terms.usage import Usage
@@ -65,9 +66,11 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def note_requests(connection: Connection, settlements: Sequence[Settlement], refused: Sequence[Refused]) -> None:
     """Insert or advance the rows of these requests; repeating is harmless."""
-    rows = [_of_settlement(settlement) for settlement in sorted(settlements, key=_attempt_number)]
+    rows = [_of_settlement(settlement) for settlement in settlements]
+    if any(row[1] > 1 for row in rows):
+        rows.sort(key=itemgetter(1))
     rows.extend(map(_of_refused, refused))
-    write_rows(connection, _NOTE, rows)
+    _NOTE.write(connection, rows)
 
 
 def get_request(connection: Connection, request_id: str) -> RequestRow | None:
@@ -167,7 +170,7 @@ _COLUMNS = (
     "upstream_request_id",
 )
 _KEPT = ("request_id", "at_ns", "amount_nusd")
-_NOTE = insert_sql(
+_NOTE = Insert(
     "requests",
     _COLUMNS,
     "ON CONFLICT (request_id) DO UPDATE SET "

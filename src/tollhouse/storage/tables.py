@@ -128,6 +128,7 @@ ledger = Table(
     _number("amount_nusd"),
     _number("hold_nusd"),
     _number("hold_tokens"),
+    _number("tokens"),
     _number("input_tokens"),
     _number("cache_write_5m_tokens"),
     _number("cache_write_1h_tokens"),

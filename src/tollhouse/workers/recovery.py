@@ -87,6 +87,7 @@ def crashed_settlement(hold: HoldRecord, now_ns: int) -> Settlement:
         code=CRASHED,
         duration_us=0,
         first_byte_us=0,
+        tokens=hold.hold_tokens,
     )
     return Settlement(hold, settle)
 

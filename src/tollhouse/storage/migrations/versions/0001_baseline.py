@@ -84,7 +84,7 @@ def money() -> None:
         *number("at_ns", "settled_at_ns"),
         *word("org_id", "user_id", "key_id", "endpoint", "provider"),
         *word("requested_model", "upstream_model", "served_model", "kind"),
-        *number("amount_nusd", "hold_nusd", "hold_tokens"),
+        *number("amount_nusd", "hold_nusd", "hold_tokens", "tokens"),
         *number("input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens", "output_tokens"),
         *number("input_audio_tokens", "output_audio_tokens", "web_searches", "web_fetches"),
         *word("variant", "price_version"),
