@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+import msgspec
+
 from tollhouse.journal import Journal, JournalOptions
 from tollhouse.rules.budgets import parse_budget
 from tollhouse.settings import Settings
@@ -63,12 +65,20 @@ class Store:
                 created_at_ns=time.time_ns(),
             )
             wanted[budget.budget_id] = budget
-        for budget in directory.list_budgets(connection, limit=1000):
-            if budget.budget_id.startswith("bud_settings_") and budget.budget_id not in wanted:
-                directory.delete_budget(connection, budget.budget_id)
+        stored = {
+            budget.budget_id: budget
+            for budget in directory.list_budgets(connection, scope=ScopeKind.ORGANISATION, limit=1000)
+            if budget.budget_id.startswith("bud_settings_")
+        }
+        for budget_id, old in stored.items():
+            new = wanted.get(budget_id)
+            if new is not None and new.timezone == old.timezone:
+                directory.update_budget(connection, msgspec.structs.replace(old, limit=new.limit))
+                del wanted[budget_id]
+            else:  # no longer stated, or its windows begin at another midnight
+                directory.delete_budget(connection, budget_id)
         for budget in wanted.values():
-            if not directory.create_budget(connection, budget):
-                directory.update_budget(connection, budget)
+            directory.create_budget(connection, budget)
 
     def close(self) -> None:
         self.journal.close()
