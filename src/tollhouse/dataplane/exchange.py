@@ -212,6 +212,8 @@ class Exchange(Visitor):
         """The end, however it came: a place in a limit that no settlement gave back is given back."""
         if self.ticket is not None:
             self.ticket.settle(0)
+        if self.response_complete:
+            self.relay = None  # it knows us too: without the circle both are freed at once, without the collector
 
     def upstream_failed(self, error: UpstreamError) -> None:
         """The provider or the way to it failed, or we cut it because the client left."""

@@ -23,6 +23,19 @@ class Sink(Protocol):
         """Some bytes of the body."""
 
 
+class Deaf:
+    """The sink of a call that is over: keeps call and sink from holding each other in memory."""
+
+    def head(self, status: int, headers: Headers) -> None:
+        """Nothing comes any more."""
+
+    def body(self, data: bytes) -> None:
+        """Nothing comes any more."""
+
+
+DEAF = Deaf()
+
+
 class Call:
     """One request on its way: what to send, who listens, when to give up."""
 
@@ -217,6 +230,7 @@ class Connection(asyncio.Protocol):
         """The answer is whole: the connection goes back to its slot or is closed."""
         keep = self.keep and not self.until_close and not self.ended
         self.detach(call)
+        call.sink = DEAF
         if not call.done.done():
             call.done.set_result(None)
         if keep:
@@ -241,6 +255,7 @@ class Connection(asyncio.Protocol):
         call = self.call
         if call is not None:
             self.detach(call)
+            call.sink = DEAF
             if not call.done.done():
                 call.done.set_exception(error)
         self.close()
