@@ -6,6 +6,7 @@ with its clean mark.
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -65,6 +66,8 @@ class House:
         self.request_stop: Callable[[], None] = lambda: None
         """Set by who serves: ends serving, with a drain."""
         self._stopping = False
+        self._opened = contextlib.AsyncExitStack()
+        """How to close what was opened so far, latest first: a start may fail half-way."""
         self._boot = os.urandom(5).hex()
         self._counter = 0
 
@@ -75,6 +78,7 @@ class House:
         opening = asyncio.to_thread(self._open_catalogue, setup.price_ids(specs))
         if setup.wants_local(settings):
             self.local = LocalModel(setup.local_options(settings))
+            self._opened.push_async_callback(self.local.stop)
             self.catalogue, _ = await asyncio.gather(opening, self.local.start())
             specs += (setup.local_spec(self.local.base_url, self.local.api_key, self.local.model),)
         else:
@@ -119,8 +123,10 @@ class House:
         await self.changed(None)
         await store.database.run(self._restore_limits)
         self.shipper.start()
+        self._opened.push_async_callback(self.shipper.stop, SHIP_TIMEOUT_S)
         self.upkeep = Upkeep(self._prune)
         self.upkeep.start()
+        self._opened.push_async_callback(self.upkeep.stop)
         self._open_plane()
 
     def _restore_limits(self, connection: Any) -> None:
@@ -149,6 +155,7 @@ class House:
     def _open_plane(self) -> None:
         listen, upstream = self.settings.listen, self.settings.upstream
         self.pool = Pool(PoolOptions(**{name: getattr(upstream, name) for name in PoolOptions.__struct_fields__}))
+        self._opened.callback(self.pool.close)
         self.virtual_keys = VirtualKeyScheme(self.snapshot, self.store.server_secret, time.time_ns)
         self.telemetry = Telemetry(self.gauges)
         cors_origins = frozenset(origin.encode("ascii") for origin in listen.cors_origins)
@@ -176,6 +183,7 @@ class House:
             cors_origins=cors_origins,
         )
         self.gate = Gate(options, self._make_exchange, asyncio.get_running_loop())
+        self._opened.callback(self.gate.close)
 
     def _make_exchange(self, edge: Edge, head: RequestHead) -> Exchange:
         return Exchange(self.plane, self.gate, edge, head)
@@ -186,16 +194,11 @@ class House:
         return f"req_{time.time_ns() // 1_000_000:011x}{self._boot}{self._counter & 0xFFFFFF:06x}"
 
     async def stop(self) -> None:
-        """After the drain: everything settled is shipped, then the doors close. What cannot be shipped stays in the
-        journal.
+        """After the drain, or a start that failed: everything settled is shipped and all that was opened closed. What
+        cannot be shipped stays in the journal.
         """
         self._stopping = True
-        self.gate.close()
-        self.pool.close()
-        await self.upkeep.stop()
-        await self.shipper.stop(SHIP_TIMEOUT_S)
-        if self.local is not None:
-            await self.local.stop()
+        await self._opened.aclose()
 
     async def _prune(self) -> int:
         """Some rows of the request log beyond its bounds."""
