@@ -28,14 +28,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tollhouse.dataplane import reply
 from tollhouse.dataplane.gate import Gate, Phase
-from tollhouse.dataplane.head import MalformedHead, RequestHead, read_head, route_of
+from tollhouse.dataplane.head import MalformedHead, RequestHead, check_asgi_body, read_head, route_of
+from tollhouse.dataplane.reframe import body_parser
 from tollhouse.dataplane.visitor import Visitor
 
 log = logging.getLogger("tollhouse.edge")
 
 LINGER_BYTES = 1024 * 1024
-ASGI_MAX_BODY_BYTES = 1024 * 1024
-"""Management requests are small."""
 
 
 def protocol_class(gate: Gate) -> Callable[..., "Edge"]:
@@ -64,6 +63,8 @@ class Edge(HttpToolsProtocol):
         """The request whose turn it is: a Visitor or one of uvicorn's cycles."""
         self.cycle: Any
         self.turning = False
+        self.half_read: RequestHead | None = None
+        """The parser stopped behind this head, though a body follows."""
         self.stalled_tick = 0
         self.unsent_bytes = 0
         self.asgi_body_bytes = 0
@@ -95,7 +96,7 @@ class Edge(HttpToolsProtocol):
                 continue
             cycle.disconnected = True
             if isinstance(cycle, Visitor):
-                self.forget_body(cycle)
+                cycle.forget_body()
                 cycle.departed()
             else:
                 cycle.message_event.set()
@@ -112,8 +113,14 @@ class Edge(HttpToolsProtocol):
             self.head_bytes += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.deaf = True  # we do not switch protocols: what follows is not HTTP; the request itself is answered
+        except httptools.HttpParserUpgrade as stop:
+            # We do not switch protocols: this request is answered, what follows it is not HTTP.
+            head, self.half_read = self.half_read, None
+            if head is None:
+                self.deaf = True
+            else:
+                self.parser = body_parser(self, head)
+                self.data_received(data[stop.args[0] :])
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, MalformedHead):
@@ -143,7 +150,7 @@ class Edge(HttpToolsProtocol):
     # --- parser callbacks, in the order of a request
 
     def on_message_begin(self) -> None:
-        # uvicorn builds an ASGI scope here; it is built only once the path is known to need one.
+        # Here uvicorn builds an ASGI scope; we only once the path needs one.
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -163,19 +170,21 @@ class Edge(HttpToolsProtocol):
         if self.phase is Phase.LINGER:
             return
         parser = self.parser
+        upgrade = parser.should_upgrade()
         head = read_head(
             parser.get_method(),
             self.url,
             self.headers,
             parser.get_http_version(),
-            parser.should_keep_alive() and not parser.should_upgrade(),
+            parser.should_keep_alive() and not upgrade,
             self.gate.options.max_head_bytes,
         )
         self.head_bytes = 0
+        if upgrade and head.has_body:
+            self.half_read = head
         route = route_of(head)
         if route is None:
-            if head.content_length > ASGI_MAX_BODY_BYTES:
-                raise asgi_too_large()
+            check_asgi_body(head.content_length)
             self.set_phase(Phase.BODY)
             self.hand_to_asgi(head)
             return
@@ -183,7 +192,7 @@ class Edge(HttpToolsProtocol):
         head.route = route
         visitor = self.gate.make_visitor(self, head)
         self.cycle = visitor
-        if self.running is None or self.running.response_complete:
+        if not self.working:
             self.take_turn(visitor)
         else:
             self.flow.pause_reading()
@@ -211,11 +220,12 @@ class Edge(HttpToolsProtocol):
         if self.phase is Phase.LINGER or cycle is None or cycle.response_complete:
             return
         self.asgi_body_bytes += len(data)
-        if self.asgi_body_bytes > ASGI_MAX_BODY_BYTES:
-            raise asgi_too_large()
+        check_asgi_body(self.asgi_body_bytes)
         super().on_body(data)
 
     def on_message_complete(self) -> None:
+        if self.half_read is not None:
+            return
         cycle = self.cycle
         if self.phase is Phase.LINGER:
             self.transport.close()
@@ -272,6 +282,7 @@ class Edge(HttpToolsProtocol):
         self.expect_100_continue = head.expect_continue
         self.asgi_body_bytes = 0
         super().on_headers_complete()
+        self.cycle.keep_alive = head.keep_alive
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """uvicorn's name for: it is this request's turn."""
@@ -298,22 +309,16 @@ class Edge(HttpToolsProtocol):
                 self._start_asgi_task(cycle, app)
         finally:
             self.turning = False
-        if self.running.response_complete:
+        if not self.working:
             if self.phase is Phase.WORK:
                 self.set_phase(Phase.IDLE)
             self.flow.resume_reading()
 
     # --- ends of an answer
 
-    def forget_body(self, visitor: Visitor) -> None:
-        """The body is no longer needed, or never will be."""
-        self.gate.buffered_bytes -= visitor.body_bytes
-        visitor.body_bytes = 0
-        visitor.body = []
-
     def finish(self, visitor: Visitor) -> None:
         visitor.response_complete = True
-        self.forget_body(visitor)
+        visitor.forget_body()
         if visitor.keep_alive:
             self.on_response_complete()
         elif visitor.body_pending or self.deaf:
@@ -366,8 +371,7 @@ class Edge(HttpToolsProtocol):
 
     def overdue(self) -> None:
         """The sweep found the phase's time is up."""
-        busy = bool(self.pipeline) or (self.phase is Phase.HEAD and self.working)
-        if busy:
+        if self.pipeline or (self.phase is Phase.HEAD and self.working):
             self.phase_tick = self.gate.ticks  # reading is paused or an answer is under way: not the client's fault
         elif self.phase is Phase.LINGER:
             self.transport.close()
@@ -388,7 +392,3 @@ class Edge(HttpToolsProtocol):
         self.deaf = True
         self.transport.write(reply.plain(status, message))
         self.linger()
-
-
-def asgi_too_large() -> MalformedHead:
-    return MalformedHead(413, "request_too_large", f"A management request has at most {ASGI_MAX_BODY_BYTES} bytes.")

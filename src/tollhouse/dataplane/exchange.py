@@ -210,6 +210,7 @@ class Exchange(Visitor):
 
     def release(self) -> None:
         """The end, however it came: a place in a limit that no settlement gave back is given back."""
+        self.gate.left_behind.discard(self)
         if self.ticket is not None:
             self.ticket.settle(0)
         if self.response_complete:
@@ -274,6 +275,7 @@ class Exchange(Visitor):
         if hold is None or not relay.call.sent_at or (hold.settlement is None and self.cancel_stops_billing(hold)):
             relay.call.abort(gone)
         else:
+            self.gate.left_behind.add(self)
             self.edge.loop.call_later(self.plane.options.drain_s, relay.call.abort, gone)
 
     def has_left(self) -> bool:

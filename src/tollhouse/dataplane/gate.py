@@ -56,6 +56,8 @@ class Gate:
         self.make_visitor = make_visitor
         self.loop = loop
         self.edges: set[Edge] = set()
+        self.left_behind: set[Visitor] = set()
+        """Calls whose client is gone, but whose cost is still being learnt."""
         self.ticks = 0
         self.buffered_bytes = 0
         self.draining = False
@@ -104,9 +106,6 @@ class Gate:
 
     @property
     def working(self) -> list[Visitor]:
-        """Data-plane requests being received or answered right now."""
-        return [
-            edge.running
-            for edge in self.edges
-            if isinstance(edge.running, Visitor) and not edge.running.response_complete
-        ]
+        """Data-plane requests being received or answered right now, or left behind by their client."""
+        running = [edge.running for edge in self.edges if edge.working and isinstance(edge.running, Visitor)]
+        return [*running, *self.left_behind]

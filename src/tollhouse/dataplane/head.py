@@ -19,6 +19,16 @@ class MalformedHead(TollhouseError):
         self.code = code
 
 
+ASGI_MAX_BODY_BYTES = 1024 * 1024
+"""Management requests are small."""
+
+
+def check_asgi_body(size_bytes: int) -> None:
+    """Raises MalformedHead (413): the management API never reads more."""
+    if size_bytes > ASGI_MAX_BODY_BYTES:
+        raise MalformedHead(413, "request_too_large", f"A management request has at most {ASGI_MAX_BODY_BYTES} bytes.")
+
+
 class Route:
     """What a data-plane path means."""
 
@@ -131,6 +141,10 @@ class RequestHead:
     )
 
     route: Route
+
+    @property
+    def has_body(self) -> bool:
+        return self.content_length > 0 or b"transfer-encoding" in self.read
 
     def __init__(self, method: bytes, path: bytes, query: bytes, version: str, keep_alive: bool) -> None:
         self.method = method

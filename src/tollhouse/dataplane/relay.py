@@ -109,7 +109,7 @@ class Relay:
         self.begun = True
         self.last_at = exchange.edge.loop.time()
         exchange.begin_stream(self.status, answer_headers.forwarded(self.headers) + answer_headers.own(exchange))
-        exchange.edge.forget_body(exchange)
+        exchange.forget_body()
         self.headers = []
 
     def write(self, data: bytes) -> None:

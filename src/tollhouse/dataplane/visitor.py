@@ -85,15 +85,21 @@ class Visitor:
             self.edge.finish(self)
 
     def whole_body(self) -> bytes:
-        """The body in one piece, kept until `Edge.forget_body`."""
+        """The body in one piece, kept until `forget_body`."""
         if len(self.body) != 1:
             self.body = [b"".join(self.body)]
         return self.body[0]
 
+    def forget_body(self) -> None:
+        """It is no longer needed, or never will be."""
+        self.edge.gate.buffered_bytes -= self.body_bytes
+        self.body_bytes = 0
+        self.body = []
+
     @property
     def body_pending(self) -> bool:
         """Some of the body has still to come: what follows on the connection is not the next request."""
-        return not self.body_done and (self.head.content_length > 0 or b"transfer-encoding" in self.head.read)
+        return not self.body_done and self.head.has_body
 
     # What the edge tells a visitor
 
