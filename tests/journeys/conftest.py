@@ -15,6 +15,8 @@ from tests.serving import Gateway
 LOCAL_MODEL = "smollm2-135m-instruct"
 ORIGIN = "https://app.example"
 PROVIDER_KEY = "sk-ant-api03-the-operators-own"
+ANSWER_S = 15.0
+"""An answer that does not come fails its test, not the run."""
 OPENAI_KEY = "sk-the-operators-own"
 
 
@@ -99,7 +101,9 @@ def claude() -> Iterator[Claude]:
     with contextlib.ExitStack() as opened:
 
         def make(base_url: str, key: str, **more: Any) -> anthropic.Anthropic:
-            return opened.enter_context(anthropic.Anthropic(base_url=base_url, api_key=key, **more))
+            return opened.enter_context(
+                anthropic.Anthropic(base_url=base_url, api_key=key, **{"timeout": ANSWER_S, **more})
+            )
 
         yield make
 
@@ -110,7 +114,7 @@ def chat() -> Iterator[Chat]:
     with contextlib.ExitStack() as opened:
 
         def make(base_url: str, key: str, **more: Any) -> openai.OpenAI:
-            return opened.enter_context(openai.OpenAI(base_url=base_url, api_key=key, **more))
+            return opened.enter_context(openai.OpenAI(base_url=base_url, api_key=key, **{"timeout": ANSWER_S, **more}))
 
         yield make
 

@@ -117,7 +117,7 @@ def test_revoked_holds_from_the_next_request_while_a_stream_goes_on(
     made = gateway.new_key(user)
     gate = Gate()
     upstream.script = lambda received: streamed(start_event(), text_event("a"), gate, text_event("b"), end_events())
-    client = claude(gateway.url, made["key"])
+    client = claude(gateway.url, made["key"], max_retries=0)
     with client.messages.stream(model=MODEL, max_tokens=100, messages=QUESTION) as stream:
         texts = iter(stream.text_stream)
         assert next(texts) == "a"
