@@ -37,7 +37,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(timed())
-    assert uncaught == []
+    assert not uncaught, uncaught
 
 
 async def until(holds: Callable[[], Any], timeout_s: float = 5.0) -> None:
@@ -69,6 +69,8 @@ class Peer:
         self.writer = writer
 
     def send(self, *pieces: bytes) -> None:
+        if self.writer.is_closing():
+            raise ConnectionError("the other side is gone")
         self.writer.write(b"".join(pieces))
 
     async def drain(self) -> None:

@@ -12,7 +12,7 @@ long:
 
 In every phase a client that does not take what is written to it ends after stall_timeout_s (see `Gate.stalled`).
 
-Requests that come while an earlier one is unanswered are pipelined: they wait in order and reading pauses. What llhttp
+Requests that come while an earlier one is unanswered are pipelined: they wait in order; with many, reading pauses. What llhttp
 lets pass and a gateway must not is refused here, before routing: missing or double Host, a Transfer-Encoding other than
 `chunked` or any in HTTP/1.0, trailers, absolute-form, versions other than 1.0 and 1.1. After such a request the
 connection is closed: where one request ends and the next begins is no longer certain (RFC 9112 §11.2).
@@ -35,6 +35,8 @@ from tollhouse.dataplane.visitor import Visitor
 log = logging.getLogger("tollhouse.edge")
 
 LINGER_BYTES = 1024 * 1024
+MAX_WAITING = 16
+"""Pipelined requests of a connection; with more, reading pauses (and that its client has left is seen only later)."""
 
 
 def protocol_class(gate: Gate) -> Callable[..., "Edge"]:
@@ -195,8 +197,9 @@ class Edge(HttpToolsProtocol):
         if not self.working:
             self.take_turn(visitor)
         else:
-            self.flow.pause_reading()
             self.pipeline.appendleft((visitor, self.app))  # type: ignore[arg-type]
+            if len(self.pipeline) >= MAX_WAITING:
+                self.flow.pause_reading()
 
     def on_body(self, data: bytes) -> None:
         cycle = self.cycle
@@ -207,10 +210,11 @@ class Edge(HttpToolsProtocol):
             cycle.body.append(data)
             cycle.body_bytes += size
             self.gate.buffered_bytes += size
-            if cycle is not self.running:
-                return  # its turn has not come; reading has paused, so there is little of it
             options = self.gate.options
-            if cycle.body_bytes > options.max_body_bytes:
+            if cycle is not self.running:  # its turn to be refused has not come
+                if cycle.body_bytes > options.max_body_bytes or self.gate.buffered_bytes > options.max_buffered_bytes:
+                    self.flow.pause_reading()
+            elif cycle.body_bytes > options.max_body_bytes:
                 self.too_large(cycle)
             elif self.gate.buffered_bytes > options.max_buffered_bytes:
                 cycle.refuse(
@@ -304,7 +308,7 @@ class Edge(HttpToolsProtocol):
         try:
             while self.pipeline and self.running.response_complete and not self.transport.is_closing():
                 cycle, app = self.pipeline.pop()
-                if not self.pipeline:
+                if len(self.pipeline) < MAX_WAITING:
                     self.flow.resume_reading()
                 self._start_asgi_task(cycle, app)
         finally:
