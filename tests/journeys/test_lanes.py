@@ -170,6 +170,7 @@ def test_headers_of_an_answer(gateway: Gateway, upstream: ScriptedUpstream, user
     assert got.headers["request-id"] == "req_of_the_provider"
     assert got.headers["x-new-header"] == "yes"
     assert got.headers["x-tollhouse-cost-usd"] == "0.000330000"
+    assert 0 < float(got.headers["x-tollhouse-overhead-ms"]) < 1_000  # never nothing: the clock is finer than that
     gone = {"anthropic-ratelimit-requests-remaining", "x-ratelimit-remaining-tokens", "anthropic-organization-id"}
     assert not (gone | {"set-cookie", "access-control-allow-origin"}) & set(got.headers)
     assert gateway.entries(user)[0]["upstream_request_id"] == "req_of_the_provider"

@@ -9,6 +9,7 @@ event, or `finally`.
 
 import logging
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 import msgspec
 
@@ -181,7 +182,7 @@ class Exchange(Visitor):
         if hold.settlement is not None:
             return hold.settlement
         call = relay.call if relay is not None else None
-        now = self.edge.loop.time()
+        now = monotonic()
         settlement = self.plane.accounts.settle(
             hold,
             relay.seen if relay is not None else NOTHING_SEEN,

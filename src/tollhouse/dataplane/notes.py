@@ -1,5 +1,6 @@
 """What is remembered of a request besides money: by which tool, in which conversation, and its row in the log."""
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from tollhouse.dataplane.accounts import Caller
@@ -39,7 +40,7 @@ def row(exchange: "Exchange", status: int, code: str) -> Refused:
         exchange.ask.model if exchange.ask else "",
         status,
         code,
-        int((exchange.edge.loop.time() - exchange.started_at) * 1e6),
+        int((monotonic() - exchange.started_at) * 1e6),
         client_family(exchange.head),
         exchange.provider_name,
     )

@@ -1,5 +1,6 @@
 """What the edge and whoever answers a request know of each other."""
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from tollhouse.dataplane import reply
@@ -35,7 +36,7 @@ class Visitor:
         self.keep_alive = head.keep_alive
         self.response_complete = False
         self.disconnected = False
-        self.started_at = edge.loop.time()
+        self.started_at = monotonic()  # the loop's own clock ticks in whole milliseconds
 
     @property
     def message_event(self) -> "Visitor":

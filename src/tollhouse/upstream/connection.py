@@ -1,6 +1,7 @@
 """One connection to a provider, and one call on it. The rules are those of `pool`."""
 
 import asyncio
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
@@ -118,7 +119,7 @@ class Connection(asyncio.Protocol):
         assert self.transport is not None
         self.call = call
         call.connection = self
-        call.sent_at = self.pool.loop.time()
+        call.sent_at = monotonic()
         self.pool.busy.add(self)
         self.transport.write(call.message)
 
@@ -134,7 +135,7 @@ class Connection(asyncio.Protocol):
             return
         self.fresh = True
         if not self.bytes_in:
-            call.first_byte_at = self.pool.loop.time()
+            call.first_byte_at = monotonic()
             call.message = b""  # can no longer be needed; a long stream must not hold a large body
         self.bytes_in += len(data)
         try:
