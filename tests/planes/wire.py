@@ -167,6 +167,11 @@ class Upstream:
         self.requests: list[tuple[bytes, bytes]] = []
         self.peers: list[Peer] = []
         self.tasks: set[asyncio.Task[None]] = set()
+        self.server: asyncio.Server | None = None
+
+    def stop_listening(self) -> None:
+        if self.server is not None:
+            self.server.close()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -207,6 +212,7 @@ async def upstream(script: Script = refuse, *, tls: ssl.SSLContext | None = None
     found = Upstream()
     found.script = script
     server = await asyncio.start_server(found.accept, "127.0.0.1", 0, ssl=tls)
+    found.server = server
     found.port = server.sockets[0].getsockname()[1]
     try:
         yield found

@@ -12,10 +12,11 @@ long:
 
 In every phase a client that does not take what is written to it ends after stall_timeout_s (see `Gate.stalled`).
 
-Requests that come while an earlier one is unanswered are pipelined: they wait in order; with many, reading pauses. What llhttp
-lets pass and a gateway must not is refused here, before routing: missing or double Host, a Transfer-Encoding other than
-`chunked` or any in HTTP/1.0, trailers, absolute-form, versions other than 1.0 and 1.1. After such a request the
-connection is closed: where one request ends and the next begins is no longer certain (RFC 9112 §11.2).
+Requests that come while an earlier one is unanswered are pipelined: they wait in order; with many, reading pauses.
+
+What llhttp lets pass and a gateway must not is refused here, before routing: missing or double Host, a
+Transfer-Encoding other than `chunked` or any in HTTP/1.0, trailers, absolute-form, versions other than 1.0 and 1.1.
+After such a request the connection is closed: where one ends and the next begins is not certain (RFC 9112 §11.2).
 """
 
 import asyncio

@@ -60,7 +60,7 @@ class Slot:
 
     def wake_one(self) -> None:
         """Hand a free place on; it counts as taken at once, so that no newcomer slips in before."""
-        while self.waiting and len(self.open) + self.connecting < self.max_connections:
+        while self.waiting and not self.pool.closed and len(self.open) + self.connecting < self.max_connections:
             waiter = self.waiting.popleft()
             if not waiter.done():
                 self.connecting += 1
@@ -112,7 +112,8 @@ class Slot:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 given = waiter.result()  # handed over while we gave up: pass it on
                 self.give_back(given) if given is not None else self.free_place()
-            waiter.cancel()
+            elif waiter in self.waiting:
+                self.waiting.remove(waiter)
             if isinstance(error, TimeoutError):
                 limit_s = self.pool.options.connect_timeout_s
                 message = f"no free connection to {self.origin.host} within {limit_s:g} s"
