@@ -12,7 +12,6 @@ coroutine for that. A hold keeps the window it was taken in: a stream that cross
 admitted.
 """
 
-import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from typing import Protocol
 
 import msgspec
 
+from tollhouse.dataplane.holds import REQUESTS, TOKENS, USD, Account, Caller, MoneyHold
 from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.refusals import behind, exhausted, unrecorded
 from tollhouse.dataplane.snapshot import Principal
@@ -30,8 +30,7 @@ from tollhouse.rules.metering import NOT_SENT, Ending, settle_amount
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import JournalError, Refusal
 from tollhouse.terms.events import HoldRecord, Record, SettleKind, Settlement, SettleRecord
-from tollhouse.terms.holds import Hold
-from tollhouse.terms.people import Budget, BudgetEdge, BudgetUnit, BudgetWindow, DirectoryImage
+from tollhouse.terms.people import Budget, BudgetWindow, DirectoryImage
 from tollhouse.terms.seen import Seen
 
 
@@ -64,66 +63,6 @@ class Outbox(Protocol):
     def put(self, settlement: Settlement) -> None: ...
 
 
-class Account:
-    """One budget in one window. Amounts in the budget's unit."""
-
-    __slots__ = ("budget", "end_s", "held", "posted", "start_s")
-
-    def __init__(self, budget: Budget, start_s: int, end_s: int | None, posted: int) -> None:
-        self.budget = budget
-        self.start_s = start_s
-        self.end_s = math.inf if end_s is None else end_s
-        self.posted = posted
-        self.held = 0
-
-    @property
-    def room(self) -> int:
-        return self.budget.limit - self.posted - self.held
-
-
-class MoneyHold(Hold):
-    """A hold in force: where its room was taken, and by what it will be settled."""
-
-    __slots__ = ("accounts", "attempt", "bound", "cap", "settlement")
-
-    def __init__(
-        self, record: HoldRecord, accounts: list[Account], attempt: Attempt, limit: Bound, cap: CapChoice
-    ) -> None:
-        super().__init__(record)
-        self.accounts = accounts
-        self.attempt = attempt
-        self.bound = limit
-        self.cap = cap
-        self.settlement: Settlement | None = None
-
-    def amount_in(self, unit: BudgetUnit) -> int:
-        record = self.record
-        return record.hold_nusd if unit is BudgetUnit.USD else record.hold_tokens if unit is BudgetUnit.TOKENS else 1
-
-    def binding(self) -> Account | None:
-        """The budget in USD with the least left, else the one in tokens, else in requests."""
-        best = None
-        for account in self.accounts:
-            if best is None or (_RANK[account.budget.unit], account.room) < (_RANK[best.budget.unit], best.room):
-                best = account
-        return best
-
-
-_RANK = {BudgetUnit.USD: 0, BudgetUnit.TOKENS: 1, BudgetUnit.REQUESTS: 2}
-
-
-class Caller(msgspec.Struct, frozen=True):
-    """What a hold remembers of the request besides money."""
-
-    request_id: str
-    endpoint: str
-    at_ns: int
-    client: str
-    session: str
-    number: int = 1
-    """Which attempt of the request this is, from 1."""
-
-
 class Accounts:
     """All budgets of this node."""
 
@@ -136,6 +75,8 @@ class Accounts:
         self._posted: dict[tuple[str, int], int] = {}
         self.holds: set[MoneyHold] = set()
         self.bound_violations = 0
+        self.unrecorded_settlements = 0
+        """Settlements the journal could not write at once."""
 
     # --- what budgets there are
 
@@ -153,7 +94,7 @@ class Accounts:
                     {(budget.budget_id, start_s): amount for start_s, amount in posted[budget.budget_id]}
                 )
             elif (account.budget.window, account.budget.timezone) == (budget.window, budget.timezone):
-                account.budget = budget
+                account.change(budget)
             else:
                 del self._accounts[budget.budget_id]
 
@@ -187,18 +128,23 @@ class Accounts:
         """
         if self._outbox.full:
             raise behind()
-        accounts = [self.account(budget, caller.at_ns / 1e9) for budget in principal.budgets]
-        room_nusd = room_tokens = None
+        accounts: list[Account] = []
+        rooms: list[int | None] = [None, None, None]
         clamp = True
-        for account in accounts:
-            unit = account.budget.unit
-            if unit is BudgetUnit.USD:
-                room_nusd = account.room if room_nusd is None else min(room_nusd, account.room)
-            elif unit is BudgetUnit.TOKENS:
-                room_tokens = account.room if room_tokens is None else min(room_tokens, account.room)
-            elif account.room < 1:
-                raise exhausted(account, needed=1, affordable_max_tokens=None)
-            clamp = clamp and account.budget.edge is BudgetEdge.CLAMP
+        now_s = caller.at_ns / 1e9
+        for budget in principal.budgets:
+            account = self._accounts.get(budget.budget_id)
+            if account is None or now_s >= account.end_s:
+                account = self.account(budget, now_s)
+            accounts.append(account)
+            room = rooms[account.unit]
+            if room is None or account.free < room:
+                rooms[account.unit] = account.free
+            if not account.clamps:
+                clamp = False
+        room_nusd, room_tokens, room_requests = rooms
+        if room_requests is not None and room_requests < 1:
+            raise exhausted(_fullest(accounts, REQUESTS), needed=1, affordable_max_tokens=None)
         options = self._options
         limit = bound(
             ask,
@@ -269,18 +215,16 @@ class Accounts:
             hold_tokens,
             cap.max_output_tokens,
             ask.stream,
-            tuple([(account.budget.budget_id, account.start_s) for account in accounts]),
+            tuple([account.key for account in accounts]),
             caller.client,
             caller.session,
         )
         hold = MoneyHold(record, accounts, attempt, limit, cap)
-        for account in accounts:
-            account.held += hold.amount_in(account.budget.unit)
+        hold.take()
         try:
             self._journal.append(record)
         except JournalError as error:
-            for account in accounts:
-                account.held -= hold.amount_in(account.budget.unit)
+            hold.give_back((0, 0, 0))
             raise unrecorded() from error
         self.holds.add(hold)
         return hold
@@ -335,21 +279,13 @@ class Accounts:
             settled.tokens,
         )
         settlement = hold.settlement = Settlement(record, settle)
-        with contextlib.suppress(
-            JournalError
-        ):  # the journal keeps it and is unhealthy: admission stops until it is written
+        try:
             self._journal.append(settle)
-        requests = 0 if settled.kind is SettleKind.VOIDED else 1
-        for account in hold.accounts:
-            unit = account.budget.unit
-            account.held -= hold.amount_in(unit)
-            account.posted += (
-                settled.amount_nusd
-                if unit is BudgetUnit.USD
-                else settled.tokens
-                if unit is BudgetUnit.TOKENS
-                else requests
+        except JournalError:
+            self.unrecorded_settlements += (
+                1  # the journal keeps it and is unhealthy: nothing is admitted until it is well
             )
+        hold.give_back((settled.amount_nusd, settled.tokens, 0 if settled.kind is SettleKind.VOIDED else 1))
         self.holds.discard(hold)
         self._outbox.put(settlement)
         return settlement
@@ -360,17 +296,18 @@ class Accounts:
         self, accounts: Sequence[Account], ask: Ask, limit: Bound, room_nusd: int | None, room_tokens: int | None
     ) -> Refusal:
         """402 by the budget that binds: the one that leaves the smallest answer."""
-        money = [account for account in accounts if account.budget.unit is not BudgetUnit.REQUESTS]
         binding = min(
-            money,
+            (account for account in accounts if account.unit != REQUESTS),
             key=lambda account: affordable(
                 limit,
-                account.room if account.budget.unit is BudgetUnit.USD else None,
-                account.room if account.budget.unit is BudgetUnit.TOKENS else None,
+                account.free if account.unit == USD else None,
+                account.free if account.unit == TOKENS else None,
             ),
         )
-        wanted = ask.max_output_tokens or self._options.default_max_tokens
-        nusd, tokens = limit.amounts(wanted)
-        needed = nusd if binding.budget.unit is BudgetUnit.USD else tokens
+        needed = limit.amounts(ask.max_output_tokens or self._options.default_max_tokens)[binding.unit]
         fits = max(affordable(limit, room_nusd, room_tokens), 0)
         return exhausted(binding, needed=needed, affordable_max_tokens=fits)
+
+
+def _fullest(accounts: Sequence[Account], unit: int) -> Account:
+    return min((account for account in accounts if account.unit == unit), key=lambda account: account.free)

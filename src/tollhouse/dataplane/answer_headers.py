@@ -14,14 +14,13 @@ x-ratelimit-*-requests            room in the tightest request limit (Anthropic 
 import math
 from typing import TYPE_CHECKING
 
-from tollhouse.dataplane.accounts import MoneyHold
 from tollhouse.dataplane.head import HOP_BY_HOP
+from tollhouse.dataplane.holds import USD, Account, MoneyHold
 from tollhouse.ports import LimitStanding
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.events import Settlement
 from tollhouse.terms.money import NUSD_PER_USD
 from tollhouse.terms.names import DialectName
-from tollhouse.terms.people import BudgetUnit
 from tollhouse.upstream.connection import Headers
 
 if TYPE_CHECKING:
@@ -97,29 +96,35 @@ def forwarded(headers: Headers) -> bytes:
 
 def usd(amount_nusd: int) -> str:
     """Nine decimals, by integer arithmetic."""
-    sign = "-" if amount_nusd < 0 else ""
-    whole, fraction = divmod(abs(amount_nusd), NUSD_PER_USD)
-    return f"{sign}{whole}.{fraction:09d}"
+    if amount_nusd < 0:
+        return "-" + usd(-amount_nusd)
+    return f"{amount_nusd // NUSD_PER_USD}.{amount_nusd % NUSD_PER_USD:09d}"
 
 
 def of_hold(hold: MoneyHold) -> str:
     """What is held and what binds, as header lines."""
-    text = f"x-tollhouse-held-usd: {usd(hold.record.hold_nusd)}\r\n"
-    binding = hold.binding()
-    if binding is not None:
-        budget = binding.budget
-        left = usd(binding.room) if budget.unit is BudgetUnit.USD else binding.room
-        scope_id = budget.scope_id.encode("ascii", "backslashreplace").decode("ascii")
-        text += (
-            f"x-tollhouse-budget: {budget.scope.value} {printable(scope_id)}\r\n"
-            f"x-tollhouse-budget-remaining-{budget.unit.value}: {left}\r\n"
-        )
-        if binding.end_s != math.inf:
-            text += f"x-tollhouse-budget-reset: {int(binding.end_s)}\r\n"
+    held_nusd = hold.amounts[USD]
+    text = f"x-tollhouse-held-usd: {held_nusd // NUSD_PER_USD}.{held_nusd % NUSD_PER_USD:09d}\r\n"
+    account = hold.binding()
+    if account is not None:
+        before, after = account.labels or label(account)
+        text += f"{before}{usd(account.free) if account.unit == USD else account.free}{after}"
     cap = hold.cap
     if cap.edit:
         text += f"x-tollhouse-max-tokens: {cap.max_output_tokens}; {'clamped' if cap.clamped else 'injected'}\r\n"
     return text
+
+
+def label(account: Account) -> tuple[str, str]:
+    """What stands before and after the room of a budget; the same for all of its window."""
+    budget = account.budget
+    scope_id = printable(budget.scope_id.encode("ascii", "backslashreplace").decode("ascii"))
+    before = (
+        f"x-tollhouse-budget: {budget.scope.value} {scope_id}\r\nx-tollhouse-budget-remaining-{budget.unit.value}: "
+    )
+    after = "\r\n" if account.end_s == math.inf else f"\r\nx-tollhouse-budget-reset: {int(account.end_s)}\r\n"
+    account.labels = before, after
+    return account.labels
 
 
 def of_limits(standing: LimitStanding, *, anthropic: bool) -> str:

@@ -5,8 +5,8 @@ Another attempt may follow only while no byte of the answer has reached the clie
 
 from typing import TYPE_CHECKING
 
-from tollhouse.dataplane.accounts import MoneyHold
 from tollhouse.dataplane.head import RequestHead
+from tollhouse.dataplane.holds import MoneyHold
 from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.relay import Relay
 from tollhouse.terms.ask import Ask

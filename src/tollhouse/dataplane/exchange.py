@@ -14,12 +14,13 @@ from time import monotonic
 import msgspec
 
 from tollhouse.dataplane import answer_headers, notes
-from tollhouse.dataplane.accounts import Accounts, MoneyHold
+from tollhouse.dataplane.accounts import Accounts
 from tollhouse.dataplane.attempts import send
 from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.free_calls import answer_models, count_tokens
 from tollhouse.dataplane.gate import Gate
 from tollhouse.dataplane.head import RequestHead
+from tollhouse.dataplane.holds import MoneyHold
 from tollhouse.dataplane.identify import Scheme, Unwelcome, identify
 from tollhouse.dataplane.plan import Attempt, Planner
 from tollhouse.dataplane.relay import Relay

@@ -3,8 +3,8 @@
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from tollhouse.dataplane.accounts import Caller
 from tollhouse.dataplane.head import RequestHead
+from tollhouse.dataplane.holds import Caller
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.events import Refused
 

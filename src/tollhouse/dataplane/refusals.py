@@ -10,7 +10,7 @@ from tollhouse.terms.money import decimal_usd
 from tollhouse.terms.people import BudgetUnit
 
 if TYPE_CHECKING:
-    from tollhouse.dataplane.accounts import Account
+    from tollhouse.dataplane.holds import Account
 
 
 def exhausted(account: "Account", *, needed: int, affordable_max_tokens: int | None) -> Refusal:
