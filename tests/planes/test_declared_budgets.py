@@ -1,0 +1,65 @@
+"""Budgets of the organisation that the settings state: the same at every start, changed where the settings changed."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import Connection
+
+from tollhouse.app.store import Store
+from tollhouse.settings import Money, Settings
+from tollhouse.storage import directory
+from tollhouse.terms.money import NUSD_PER_USD
+from tollhouse.terms.people import Budget, BudgetEdge
+
+
+def opened(home: Path, *budgets: str, timezone: str = "UTC") -> dict[str, Budget]:
+    """Start and stop; the budgets that are there then, by id."""
+
+    async def go() -> tuple[Budget, ...]:
+        store = Store(Settings(home=home, money=Money(organisation_budgets=budgets, timezone=timezone)))
+        await store.open()
+        try:
+            return await store.database.run(directory.list_budgets)
+        finally:
+            store.close()
+
+    return {budget.budget_id: budget for budget in asyncio.run(go())}
+
+
+def test_they_are_there_and_stay_as_they_are(tmp_path: Path) -> None:
+    first = opened(tmp_path / "home", "100/month", "500 requests/day")
+    assert sorted(budget.limit for budget in first.values()) == [500, 100 * NUSD_PER_USD]
+    assert opened(tmp_path / "home", "100/month", "500 requests/day") == first
+
+
+def test_another_limit_is_taken_over_and_what_people_set_is_kept(tmp_path: Path) -> None:
+    (budget_id,) = opened(tmp_path / "home", "100/month")
+
+    async def refuse_at_the_edge() -> None:
+        store = Store(Settings(home=tmp_path / "home", money=Money(organisation_budgets=("100/month",))))
+        await store.open()
+
+        def change(connection: Connection) -> None:
+            (budget,) = directory.list_budgets(connection)
+            changed = msgspec.structs.replace(budget, edge=BudgetEdge.REFUSE)
+            assert directory.update_budget(connection, changed)
+
+        await store.database.run(change)
+        store.close()
+
+    asyncio.run(refuse_at_the_edge())
+    changed = opened(tmp_path / "home", "40/month")
+    assert (changed[budget_id].limit, changed[budget_id].edge) == (40 * NUSD_PER_USD, BudgetEdge.REFUSE)
+
+
+def test_gone_from_the_settings_is_gone(tmp_path: Path) -> None:
+    assert len(opened(tmp_path / "home", "100/month", "10/day")) == 2
+    assert [budget.limit for budget in opened(tmp_path / "home", "10/day").values()] == [10 * NUSD_PER_USD]
+    assert opened(tmp_path / "home") == {}
+
+
+def test_another_midnight_is_another_window(tmp_path: Path) -> None:
+    opened(tmp_path / "home", "10/day")
+    (budget,) = opened(tmp_path / "home", "10/day", timezone="Europe/Berlin").values()
+    assert budget.timezone == "Europe/Berlin"
