@@ -144,7 +144,8 @@ class Slot:
                     f"no connection to {at} within {limit_s:g} s", phase="connect", sent=False
                 ) from error
             if isinstance(error, ssl.SSLError):
-                raise UpstreamUnreachable(f"TLS with {at} failed: {error.reason or error}") from error
+                why = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason
+                raise UpstreamUnreachable(f"TLS with {at} failed: {why or error}") from error
             if isinstance(error, OSError):
                 raise UpstreamUnreachable(f"cannot connect to {at}: {error.strerror or error}") from error
             raise
