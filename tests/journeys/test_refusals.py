@@ -132,8 +132,8 @@ def test_revoked_holds_from_the_next_request_while_a_stream_goes_on(
 
 def test_rotated_with_grace(gateway: Gateway, user: str, claude: Claude) -> None:
     made = gateway.new_key(user)
-    rotated = gateway.owner("POST", f"/keys/{made['key_id']}/rotate", {"grace": "1s"})
-    until = time.monotonic() + 1
+    rotated = gateway.owner("POST", f"/keys/{made['key_id']}/rotate", {"grace": "2s"})
+    until = time.monotonic() + 2
     old, new = claude(gateway.url, made["key"]), claude(gateway.url, rotated["key"])
     assert ask(old).content
     assert ask(new).content
@@ -145,9 +145,9 @@ def test_rotated_with_grace(gateway: Gateway, user: str, claude: Claude) -> None
 
 
 def test_expired(gateway: Gateway, user: str, claude: Claude) -> None:
-    client = claude(gateway.url, gateway.key(user, expires="1s"))
+    client = claude(gateway.url, gateway.key(user, expires="2s"))
     assert ask(client).content
-    time.sleep(1.05)
+    time.sleep(2.05)
     with pytest.raises(anthropic.AuthenticationError) as raised:
         ask(client)
     refused(raised.value, "key_expired")
