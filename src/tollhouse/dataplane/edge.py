@@ -29,7 +29,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tollhouse.dataplane import reply
 from tollhouse.dataplane.gate import Gate, Phase
-from tollhouse.dataplane.head import MalformedHead, RequestHead, check_asgi_body, read_head, route_of
+from tollhouse.dataplane.head import MalformedHead, RequestHead, check_asgi_body
+from tollhouse.dataplane.head_reader import HeadReader
 from tollhouse.dataplane.reframe import body_parser
 from tollhouse.dataplane.visitor import Visitor
 
@@ -58,6 +59,7 @@ class Edge(HttpToolsProtocol):
         self.gate = gate
         self.phase = Phase.IDLE
         self.phase_tick = gate.ticks
+        self.heads = HeadReader(gate.options.max_head_bytes)
         self.served = False
         self.head_bytes = 0
         self.deaf = False
@@ -174,18 +176,16 @@ class Edge(HttpToolsProtocol):
             return
         parser = self.parser
         upgrade = parser.should_upgrade()
-        head = read_head(
+        head, route = self.heads.read(
             parser.get_method(),
             self.url,
             self.headers,
             parser.get_http_version(),
             parser.should_keep_alive() and not upgrade,
-            self.gate.options.max_head_bytes,
         )
         self.head_bytes = 0
         if upgrade and head.has_body:
             self.half_read = head
-        route = route_of(head)
         if route is None:
             check_asgi_body(head.content_length)
             self.set_phase(Phase.BODY)

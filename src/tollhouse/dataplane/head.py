@@ -5,9 +5,13 @@ client sent it.
 """
 
 import re
+from typing import TYPE_CHECKING
 
 from tollhouse.terms.errors import TollhouseError
 from tollhouse.terms.names import DialectName, Endpoint
+
+if TYPE_CHECKING:
+    from tollhouse.dataplane.head_reader import Proof
 
 
 class MalformedHead(TollhouseError):
@@ -134,6 +138,7 @@ class RequestHead:
         "keep_alive",
         "method",
         "path",
+        "proof",
         "query",
         "read",
         "route",
@@ -141,6 +146,17 @@ class RequestHead:
     )
 
     route: Route
+    proof: "Proof"
+    """Set for data-plane paths."""
+
+    def again(self, content_length: int) -> "RequestHead":
+        """The same head of another request, with a body of another length."""
+        head = RequestHead.__new__(RequestHead)
+        head.method, head.path, head.query, head.version = self.method, self.path, self.query, self.version
+        head.keep_alive, head.expect_continue = self.keep_alive, self.expect_continue
+        head.read, head.forwarded, head.proof = self.read, self.forwarded, self.proof
+        head.content_length = content_length
+        return head
 
     @property
     def has_body(self) -> bool:

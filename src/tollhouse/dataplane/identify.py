@@ -47,15 +47,22 @@ class VirtualKeyScheme:
     """A virtual key in `x-api-key`, in `Authorization: Bearer`, or the same or another credential in both."""
 
     def __init__(self, snapshot: Snapshot, server_secret: bytes, now_ns: Callable[[], int]) -> None:
+        self._snapshot = snapshot
         self._by_digest = snapshot.by_digest
         self._secret = server_secret
         self._now_ns = now_ns
 
     def identify(self, head: RequestHead) -> Principal | None:
+        proof = head.proof
+        if proof.version == self._snapshot.version:
+            return proof.principal
         shown = _credentials(head)
         for credential in shown:
             if keys.is_well_formed(credential):
-                return self.principal_of(credential)
+                principal = self.principal_of(credential)
+                if principal.lasting:
+                    proof.principal, proof.version = principal, self._snapshot.version
+                return principal
         for credential in shown:
             refusal = client_refusal(credential.decode("latin-1"))
             if refusal is not None:

@@ -16,12 +16,14 @@ class Principal:
     the key.
     """
 
-    __slots__ = ("budgets", "holders", "key", "user")
+    __slots__ = ("budgets", "holders", "key", "lasting", "user")
 
     def __init__(self, key: VirtualKey, user: User, budgets: tuple[Budget, ...]) -> None:
         self.key = key
         self.user = user
         self.budgets = budgets
+        self.lasting = key.expires_at_ns is None
+        """Stays valid until somebody changes the directory; without an expiry of the key or one of its secrets."""
         self.holders = tuple(
             LimitHolder(name, limits)
             for name, limits in ((f"user:{user.user_id}", user.limits), (f"key:{key.key_id}", key.limits))
@@ -45,6 +47,8 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.by_digest: dict[bytes, Secret] = {}
+        self.version = 0
+        """Counts changes: what was found in another version must be looked up again."""
         self._digests_of_user: dict[str, list[bytes]] = defaultdict(list)
 
     def calendar_holders(self) -> Iterator[tuple[dict[str, str], LimitHolder]]:
@@ -62,6 +66,7 @@ class Snapshot:
 
     def replace(self, image: DirectoryImage, user_id: str | None) -> None:
         """Take over an image: of one user (his old entries go), or of everybody."""
+        self.version += 1
         if user_id is None:
             self.by_digest.clear()
             self._digests_of_user.clear()
@@ -86,5 +91,7 @@ class Snapshot:
             )
         for secret in image.secrets:
             principal = principals[secret.key_id]
+            if secret.expires_at_ns is not None:
+                principal.lasting = False
             self.by_digest[secret.digest] = Secret(secret.digest, principal, secret.expires_at_ns)
             self._digests_of_user[principal.user.user_id].append(secret.digest)
