@@ -21,7 +21,7 @@ def headers(length: bytes = b"10", key: bytes = KEY, **more: bytes) -> list[tupl
     return listed + [(name.replace("_", "-").encode(), value) for name, value in more.items()]
 
 
-def read(reader: HeadReader, fields: list[tuple[bytes, bytes]], url: bytes = b"/v1/messages"):  # noqa: ANN201
+def read(reader: HeadReader, fields: list[tuple[bytes, bytes]], url: bytes = b"/v1/messages"):
     head, route = reader.read(b"POST", url, fields, "1.1", True)
     assert route is not None
     return head

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import msgspec
 
-from tollhouse.dataplane.holds import REQUESTS, TOKENS, USD, Account, Caller, MoneyHold
+from tollhouse.dataplane.holds import REQUESTS, TOKENS, USD, Account, Caller, MoneyHold, Outcome
 from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.refusals import behind, exhausted, unrecorded
 from tollhouse.dataplane.snapshot import Principal
@@ -173,16 +173,7 @@ class Accounts:
         try:
             await self._journal.synced()
         except BaseException as error:
-            self.settle(
-                hold,
-                Seen(),
-                NOT_SENT,
-                cancel_stops_billing=False,
-                status=503,
-                code="journal_unavailable",
-                duration_us=0,
-                first_byte_us=0,
-            )
+            self.settle(hold, Seen(), NOT_SENT, False, Outcome(503, "journal_unavailable"))
             if isinstance(error, JournalError):
                 raise unrecorded() from error
             raise
@@ -234,14 +225,8 @@ class Accounts:
         hold: MoneyHold,
         seen: Seen,
         ending: Ending,
-        *,
         cancel_stops_billing: bool,
-        status: int,
-        code: str,
-        duration_us: int,
-        first_byte_us: int,
-        upstream_request_id: str = "",
-        response_bytes: int = 0,
+        outcome: Outcome,
     ) -> Settlement:
         """Post the real cost and give the rest back. A plain function: nothing can come between. The first call
         decides.
@@ -270,12 +255,12 @@ class Accounts:
             settled.amount_nusd,
             settled.usage,
             seen.served_model,
-            status,
-            code,
-            duration_us,
-            first_byte_us,
-            upstream_request_id,
-            response_bytes,
+            outcome.status,
+            outcome.code,
+            outcome.duration_us,
+            outcome.first_byte_us,
+            outcome.upstream_request_id,
+            outcome.response_bytes,
             settled.tokens,
         )
         settlement = hold.settlement = Settlement(record, settle)

@@ -55,18 +55,20 @@ ALLOWED = (
 
 def own(exchange: "Exchange", settlement: Settlement | None = None) -> bytes:
     """This house's header lines of an answer; with the settlement, cost and overhead too."""
-    text = f"x-tollhouse-request-id: {exchange.request_id}\r\n"
     hold = exchange.hold
-    if hold is not None:
-        text += of_hold(hold)
-        standing = exchange.ticket.remaining() if exchange.ticket is not None else None
-        if standing is not None:
-            text += of_limits(standing, anthropic=exchange.dialect.name is DialectName.ANTHROPIC)
+    if hold is None:
+        text = f"x-tollhouse-request-id: {exchange.request_id}\r\n"
+    else:
+        standing = None if exchange.ticket is None else exchange.ticket.remaining()
+        limits = "" if standing is None else of_limits(standing, exchange.dialect.name is DialectName.ANTHROPIC)
+        text = f"x-tollhouse-request-id: {exchange.request_id}\r\n{of_hold(hold)}{limits}"
+        relay = exchange.relay
         if settlement is not None:
-            text += f"x-tollhouse-cost-usd: {usd(settlement.settle.amount_nusd)}\r\n"
-            call = exchange.relay.call if exchange.relay is not None else None
-            if call is not None:
-                text += f"x-tollhouse-overhead-ms: {(call.sent_at - exchange.started_at) * 1e3:.3f}\r\n"
+            cost_nusd = settlement.settle.amount_nusd
+            text += f"x-tollhouse-cost-usd: {cost_nusd // NUSD_PER_USD}.{cost_nusd % NUSD_PER_USD:09d}\r\n"
+            if relay is not None and relay.call is not None:
+                overhead_ms = (relay.call.sent_at - exchange.started_at) * 1e3
+                text += f"x-tollhouse-overhead-ms: {overhead_ms:.3f}\r\n"
     lines = text.encode("latin-1", "replace")
     origin = exchange.head.read.get(b"origin")
     return lines + cors(origin) if origin in exchange.plane.options.cors_origins else lines
@@ -127,7 +129,7 @@ def label(account: Account) -> tuple[str, str]:
     return account.labels
 
 
-def of_limits(standing: LimitStanding, *, anthropic: bool) -> str:
+def of_limits(standing: LimitStanding, anthropic: bool) -> str:
     """Room in the tightest request limit, in the words the caller's SDK knows."""
     text = (
         f"x-ratelimit-limit-requests: {standing.limit}\r\n"

@@ -20,7 +20,7 @@ from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.free_calls import answer_models, count_tokens
 from tollhouse.dataplane.gate import Gate
 from tollhouse.dataplane.head import RequestHead
-from tollhouse.dataplane.holds import MoneyHold
+from tollhouse.dataplane.holds import MoneyHold, Outcome
 from tollhouse.dataplane.identify import Scheme, Unwelcome, identify
 from tollhouse.dataplane.plan import Attempt, Planner
 from tollhouse.dataplane.relay import Relay
@@ -182,22 +182,22 @@ class Exchange(Visitor):
             return None
         if hold.settlement is not None:
             return hold.settlement
-        call = relay.call if relay is not None else None
-        now = monotonic()
-        settlement = self.plane.accounts.settle(
-            hold,
-            relay.seen if relay is not None else NOTHING_SEEN,
-            ending,
-            cancel_stops_billing=self.cancel_stops_billing(hold),
-            status=(relay.status if relay is not None else 0) if status is None else status,
-            code=code,
-            duration_us=int((now - self.started_at) * 1e6),
-            first_byte_us=int((call.first_byte_at - self.started_at) * 1e6)
-            if call is not None and call.first_byte_at
-            else 0,
-            upstream_request_id=relay.upstream_request_id if relay is not None else "",
-            response_bytes=relay.relayed_bytes if relay is not None else 0,
-        )
+        duration_us = int((monotonic() - self.started_at) * 1e6)
+        if relay is None or relay.call is None:
+            settlement = self.plane.accounts.settle(
+                hold, NOTHING_SEEN, ending, False, Outcome(status or 0, code, duration_us)
+            )
+        else:
+            first_byte_at = relay.call.first_byte_at
+            outcome = Outcome(
+                relay.status if status is None else status,
+                code,
+                duration_us,
+                int((first_byte_at - self.started_at) * 1e6) if first_byte_at else 0,
+                relay.upstream_request_id,
+                relay.relayed_bytes,
+            )
+            settlement = self.plane.accounts.settle(hold, relay.seen, ending, self.cancel_stops_billing(hold), outcome)
         self.plane.telemetry.settled(settlement)
         if self.ticket is not None:
             self.ticket.settle(settlement.settle.tokens)

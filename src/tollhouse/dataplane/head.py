@@ -36,10 +36,11 @@ def check_asgi_body(size_bytes: int) -> None:
 class Route:
     """What a data-plane path means."""
 
-    __slots__ = ("dialect", "endpoint", "methods")
+    __slots__ = ("dialect", "endpoint", "endpoint_name", "methods")
 
     def __init__(self, endpoint: Endpoint, dialect: DialectName, *methods: bytes) -> None:
         self.endpoint = endpoint
+        self.endpoint_name = endpoint.value
         self.dialect = dialect
         self.methods = methods
 
@@ -97,6 +98,10 @@ NOT_FOR_PROVIDERS = frozenset(
 )
 NOT_FOR_PROVIDERS_PREFIXES = (b"x-forwarded-", b"x-openwebui-user-", b"x-tollhouse-", b"sec-", b"cf-")
 
+SESSION_HEADERS = (b"x-claude-code-session-id", b"x-session-id", b"session-id")
+MAX_CLIENT_CHARS = 64
+MAX_SESSION_CHARS = 128
+
 _READ, _DROP = 1, 2
 _FATE = dict.fromkeys(HOP_BY_HOP | NOT_FOR_PROVIDERS, _DROP) | dict.fromkeys(
     (
@@ -132,6 +137,7 @@ class RequestHead:
     """
 
     __slots__ = (
+        "client",
         "content_length",
         "expect_continue",
         "forwarded",
@@ -142,6 +148,7 @@ class RequestHead:
         "query",
         "read",
         "route",
+        "session",
         "version",
     )
 
@@ -155,6 +162,7 @@ class RequestHead:
         head.method, head.path, head.query, head.version = self.method, self.path, self.query, self.version
         head.keep_alive, head.expect_continue = self.keep_alive, self.expect_continue
         head.read, head.forwarded, head.proof = self.read, self.forwarded, self.proof
+        head.client, head.session = self.client, self.session
         head.content_length = content_length
         return head
 
@@ -172,6 +180,10 @@ class RequestHead:
         self.expect_continue = False
         self.read: dict[bytes, bytes] = {}
         self.forwarded = b""
+        self.client = ""
+        """By which tool: `claude-cli/2.1 (…)` is `claude-cli`."""
+        self.session = ""
+        """The tool's own name of the conversation, for attribution."""
 
 
 def read_head(
@@ -209,6 +221,10 @@ def read_head(
     if b"connection" in read:
         forwarded = _without_connection_options(forwarded, read[b"connection"])
     head.forwarded = b"".join(forwarded)
+    agent = read.get(b"user-agent", b"").decode("latin-1")
+    head.client = agent.split("/", 1)[0].split(" ", 1)[0][:MAX_CLIENT_CHARS]
+    head.session = next((read[name] for name in SESSION_HEADERS if read.get(name)), b"").decode("latin-1")
+    head.session = head.session[:MAX_SESSION_CHARS]
     return head
 
 

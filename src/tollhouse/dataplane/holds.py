@@ -83,6 +83,17 @@ class MoneyHold(Hold):
         return best
 
 
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What a settlement remembers of the answer besides money."""
+
+    status: int
+    code: str
+    duration_us: int = 0
+    first_byte_us: int = 0
+    upstream_request_id: str = ""
+    response_bytes: int = 0
+
+
 class Caller(msgspec.Struct, frozen=True, gc=False):
     """What a hold remembers of the request besides money."""
 
