@@ -175,10 +175,11 @@ async def _stream(user: httpx.AsyncClient, shown: Shown, say: Any) -> httpx.Head
 
 def next_steps(url: str, key: str, model: str) -> list[str]:
     """What to try, ready to paste."""
+    body = f'{{"model":"{model}","max_tokens":100,"stream":true,"messages":[{{"role":"user","content":"Hi"}}]}}'
     return [
         "  Try it:",
         f"    curl -N {url}/v1/messages -H 'x-api-key: {key}' -H 'anthropic-version: 2023-06-01' \\",
-        f"""      -d '{{"model":"{model}","max_tokens":100,"stream":true,"messages":[{{"role":"user","content":"Hi"}}]}}'""",
+        f"      -d '{body}'",
         "  Python, anthropic SDK:",
         f"    Anthropic(base_url={url!r}, api_key={key!r}).messages.create(model={model!r}, max_tokens=100,",
         '      messages=[{"role": "user", "content": "Hello"}])',
