@@ -249,14 +249,17 @@ def schema(path: Path) -> dict[str, Any]:
                 [(column["name"], str(column["type"]), column["nullable"]) for column in seen.get_columns(name)],
                 seen.get_pk_constraint(name),
                 seen.get_foreign_keys(name),
-                sorted(map(str, seen.get_indexes(name))),
+                sorted((str(index["name"]), index["column_names"]) for index in seen.get_indexes(name)),
                 sorted(map(str, seen.get_unique_constraints(name))),
             )
             for name in seen.get_table_names()
         }
         stored = migrations.stored_revision(connection)
+        rows = connection.execute(text("SELECT name, sql FROM sqlite_master"))
+        # WHERE of an index, WITHOUT ROWID of a table
+        options = {name: sql.rpartition(")")[2].strip() for name, sql in rows if sql}
     engine.dispose()
-    return {"tables": tables, "revision": stored}
+    return {"tables": tables, "options": options, "revision": stored}
 
 
 def test_a_new_database_has_the_schema_that_the_migrations_make(tmp_path: Path) -> None:

@@ -14,7 +14,14 @@ from tollhouse.journal import Journal, JournalOptions
 from tollhouse.storage import directory
 from tollhouse.storage.database import Database
 from tollhouse.storage.ledger import SqliteLedger, recount, ship, usage
-from tollhouse.storage.requests import cursor_after, get_request, list_requests, prune
+from tollhouse.storage.requests import (
+    RequestRow,
+    count_admitted,
+    cursor_after,
+    get_request,
+    list_requests,
+    prune,
+)
 from tollhouse.storage.tables import budget_windows, ledger
 from tollhouse.terms.errors import StorageError
 from tollhouse.terms.events import Refused, SettleKind, Settlement
@@ -79,6 +86,7 @@ def test_every_field_is_in_the_entry(connection: Connection) -> None:
     assert stored.pop("settled_at_ns") == one.settle.at_ns
     assert stored.pop("budgets") == '[["bud_org",0],["bud_alice",1790000000]]'
     assert stored.pop("variant") == "priority"
+    assert stored.pop("attempt") == 1
     known = {**msgspec.structs.asdict(one.hold), **msgspec.structs.asdict(one.settle), **msgspec.structs.asdict(used)}
     known["at_ns"] = one.hold.at_ns
     assert stored == {name: known[name] for name in stored}
@@ -190,13 +198,57 @@ def test_refused_requests_are_listed_with_the_others_newest_first(connection: Co
         list_requests(connection, cursor="drop table")
 
 
-def test_the_request_log_is_bounded(connection: Connection) -> None:
-    ship(connection, [settlement(number) for number in range(10)])
+def test_a_request_whose_last_attempt_was_voided_keeps_what_the_others_cost(connection: Connection) -> None:
+    request_id = hold(1).request_id
+
+    def attempt(number: int, kind: SettleKind, **changes: Any) -> Settlement:
+        attempt_id = f"{request_id}-{number}"
+        return Settlement(
+            hold(1, attempt_id=attempt_id, at_ns=T0_NS + number), settle(1, attempt_id=attempt_id, kind=kind, **changes)
+        )
+
+    first = attempt(1, SettleKind.UPPER, amount_nusd=100, status=0, code="upstream_timeout")
+    second = attempt(2, SettleKind.VOIDED, amount_nusd=0, status=429, code="upstream_429")
+    third = attempt(12, SettleKind.EXACT, amount_nusd=7)
+    for some, expected in (
+        ([first], (1, 100, "upper", "upstream_timeout")),
+        ([second], (2, 100, "voided", "upstream_429")),
+        ([third, first, second], (12, 107, "exact", "")),
+    ):
+        for _ in range(2):
+            ship(connection, some)
+        row = get_request(connection, request_id)
+        assert row is not None
+        assert (row.attempts, row.amount_nusd, row.kind, row.code) == expected
+        assert list_requests(connection) == (row,)
+        assert list_requests(connection, failed=row.code == "") == ()
+        assert count_admitted(connection, since_ns=T0_NS, user_id="alice") == 1
+    assert count_admitted(connection, since_ns=T0_NS, key_id="key_1") == 1
+    assert count_admitted(connection, since_ns=T0_NS + 13, key_id="key_1") == 0
+
+
+def test_pages_of_the_log_run_through_both_tables(connection: Connection) -> None:
+    ship(
+        connection,
+        [settlement(number, kind=SettleKind.VOIDED if number % 3 == 0 else SettleKind.EXACT) for number in range(20)],
+        [refused(number, at_ns=T0_NS + 5) for number in range(20)],
+    )
+    seen: list[RequestRow] = []
+    while page := list_requests(connection, key_id="key_1", limit=3, cursor=cursor_after(seen[-1]) if seen else ""):
+        seen += page
+    assert len({row.request_id for row in seen}) == len(seen) == 40
+    assert tuple(seen) == list_requests(connection)
+    assert count_admitted(connection, since_ns=T0_NS, key_id="key_1") == 20
+    assert list_requests(connection, user_id="bob", key_id="key_1") == list_requests(connection, key_id="key_9") == ()
+
+
+def test_what_cost_nothing_is_kept_within_bounds(connection: Connection) -> None:
+    ship(connection, [settlement(number, kind=SettleKind.VOIDED) for number in range(10)])
+    ship(connection, [settlement(20)])
     now_ns = T0_NS + 86_400 * 10**9
     assert prune(connection, keep_rows=7, keep_days=30, now_ns=now_ns) == 3
     assert prune(connection, keep_rows=7, keep_days=1, now_ns=now_ns + 5) == 2
-    assert [row.at_ns - T0_NS for row in list_requests(connection)] == [9, 8, 7, 6, 5]
-    assert len(entries(connection)) == 10
+    assert [row.at_ns - T0_NS for row in list_requests(connection)] == [20, 9, 8, 7, 6, 5]
 
 
 # The shipper

@@ -15,14 +15,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from itertools import islice
+from operator import add
 from typing import Any, Literal, TypeVar
 
 import msgspec
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, delete, func, insert, literal, select
 
-from tollhouse.storage.bulk import Insert, own_marks
+from tollhouse.storage.bulk import Bulk
 from tollhouse.storage.database import Database
-from tollhouse.storage.requests import MAX_NUMBER, note_requests
+from tollhouse.storage.filters import whose
+from tollhouse.storage.requests import MAX_NUMBER, attempt_number, note_requests
 from tollhouse.storage.tables import budget_windows, budgets, ledger, users, virtual_keys
 from tollhouse.terms.events import Refused, SettleKind, Settlement
 from tollhouse.terms.people import BudgetUnit
@@ -37,6 +39,7 @@ _CHUNK = 500
 """Values in one IN (…)."""
 
 T = TypeVar("T")
+StructT = TypeVar("StructT", bound=msgspec.Struct)
 UsageBy = Literal["user", "key", "model", "client", "day"]
 Window = tuple[str, int]
 """Budget id and the start of its window in seconds since 1970 UTC."""
@@ -75,116 +78,110 @@ class SqliteLedger:
 
 
 def ship(connection: Connection, settlements: Sequence[Settlement], refused: Sequence[Refused] = ()) -> int:
-    """Insert what is not there yet, add it to `posted`, note the requests; how many ledger entries were new."""
+    """Insert what is not there yet, add it to `posted`, note what cost nothing; how many ledger entries were new."""
     billable: dict[str, Settlement] = {}
-    for settlement in settlements:
-        if settlement.settle.kind is not SettleKind.VOIDED:
-            billable.setdefault(settlement.hold.attempt_id, settlement)
-    present = _present(connection, billable)
-    fresh = [settlement for attempt_id, settlement in billable.items() if attempt_id not in present]
-    if fresh:
-        _ENTER.write(connection, [_entry(settlement) for settlement in fresh])
-        _post(connection, fresh)
-    note_requests(connection, settlements, refused)
-    return len(fresh)
+    voided: list[Settlement] = []
+    for settlement in map(_sane, settlements):
+        if settlement.settle.kind is SettleKind.VOIDED:
+            voided.append(settlement)
+        else:
+            billable.setdefault(settlement.settle.attempt_id, settlement)
+    # Users together: their part of the index is sought once.
+    entered = sorted(billable.values(), key=_user)
+    inserted = _ENTER.write(connection, entered, _entry)
+    if 0 < inserted < len(entered):
+        entered = [billable[attempt_id] for attempt_id in _newest(connection, inserted)]
+    if inserted:
+        _POST.write(connection, _added(entered), tuple)
+    note_requests(connection, voided, refused)
+    return inserted
 
 
-def _present(connection: Connection, attempt_ids: Iterable[str]) -> set[str]:
-    found: set[str] = set()
-    for some in _chunks(attempt_ids, _CHUNK):
-        found.update(connection.execute(select(ledger.c.attempt_id).where(ledger.c.attempt_id.in_(some))).scalars())
-    return found
+def _user(settlement: Settlement) -> str:
+    return settlement.hold.user_id
 
 
-def _post(connection: Connection, fresh: Sequence[Settlement]) -> None:
-    sums: dict[Window, tuple[int, int, int]] = {}
-    for settlement in fresh:
-        usd, tokens = _adds(settlement)
-        for window in settlement.hold.budgets:
-            before = sums.get(window, _NOTHING)
-            sums[window] = (before[0] + usd, before[1] + tokens, before[2] + 1)
-    rows = [(start_s, *added, budget_id) for (budget_id, start_s), added in sums.items()]
-    if rows:
-        connection.exec_driver_sql(own_marks(connection, _POST), rows)
+def _sane(settlement: Settlement) -> Settlement:
+    """With numbers that fit their columns: an absurd one from a provider must not stop every other row."""
+    hold, settle = settlement.hold, settlement.settle
+    used = settle.usage
+    total = (
+        settle.amount_nusd
+        + settle.tokens
+        + hold.hold_nusd
+        + hold.hold_tokens
+        + hold.max_output_tokens
+        + used.input_tokens
+        + used.cache_write_5m_tokens
+        + used.cache_write_1h_tokens
+        + used.cache_read_tokens
+        + used.output_tokens
+        + used.input_audio_tokens
+        + used.output_audio_tokens
+        + used.web_searches
+        + used.web_fetches
+    )
+    if total <= MAX_NUMBER:
+        return settlement
+    return Settlement(_bounded(hold), msgspec.structs.replace(_bounded(settle), usage=_bounded(used)))
 
 
-_NOTHING = (0, 0, 0)
-_POST = """
+def _bounded(struct: StructT) -> StructT:
+    numbers = {name: getattr(struct, name) for name in struct.__struct_fields__ if not name.endswith("_ns")}
+    return msgspec.structs.replace(
+        struct, **{name: MAX_NUMBER for name, value in numbers.items() if type(value) is int and value > MAX_NUMBER}
+    )
+
+
+def _newest(connection: Connection, count: int) -> Sequence[str]:
+    """Attempts of the last `count` entries: with one writer, those this transaction has just inserted."""
+    query = select(ledger.c.attempt_id).order_by(ledger.c.entry_id.desc()).limit(count)
+    return connection.execute(query).scalars().all()
+
+
+def _added(entered: Iterable[Settlement]) -> list[tuple[str, int, int, int, int]]:
+    """Budget, window, and what these add in each unit: nano-USD, tokens, requests."""
+    of_holders: dict[tuple[Window, ...], list[int]] = {}
+    for settlement in entered:
+        settle = settlement.settle
+        sums = of_holders.get(settlement.hold.budgets)
+        if sums is None:
+            sums = of_holders[settlement.hold.budgets] = [0, 0, 0]
+        sums[0] += settle.amount_nusd
+        sums[1] += settle.tokens
+        sums[2] += 1
+    of_windows: dict[Window, list[int]] = {}
+    for windows, sums in of_holders.items():
+        for window in windows:
+            of_windows[window] = [*map(add, of_windows.get(window, (0, 0, 0)), sums)]
+    return [(*window, *sums) for window, sums in of_windows.items()]  # type: ignore[misc]  # three sums
+
+
+_POST = Bulk(
+    """
+    WITH added (budget_id, window_start_s, usd, tokens, requests) AS (VALUES {rows})
     INSERT INTO budget_windows (budget_id, window_start_s, posted)
-    SELECT budget_id, ?, CASE unit WHEN 'usd' THEN ? WHEN 'tokens' THEN ? WHEN 'requests' THEN ? END
-    FROM budgets WHERE budget_id = ?
+    SELECT budget_id, window_start_s, CASE unit WHEN 'usd' THEN usd WHEN 'tokens' THEN tokens ELSE requests END
+    FROM added JOIN budgets USING (budget_id) WHERE true
     ON CONFLICT (budget_id, window_start_s) DO UPDATE SET posted = budget_windows.posted + excluded.posted
-"""
+    """,
+    5,
+)
 """The budget's own row tells its unit; a budget deleted since gets nothing."""
 
 
-def _adds(settlement: Settlement) -> tuple[int, int]:
-    """Nano-USD and tokens."""
-    return _bounded(settlement.settle.amount_nusd), _bounded(settlement.settle.tokens)
-
-
-_COLUMNS = (
-    "attempt_id",
-    "request_id",
-    "at_ns",
-    "settled_at_ns",
-    "org_id",
-    "user_id",
-    "key_id",
-    "endpoint",
-    "provider",
-    "requested_model",
-    "upstream_model",
-    "served_model",
-    "kind",
-    "amount_nusd",
-    "hold_nusd",
-    "hold_tokens",
-    "tokens",
-    "input_tokens",
-    "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-    "cache_read_tokens",
-    "output_tokens",
-    "input_audio_tokens",
-    "output_audio_tokens",
-    "web_searches",
-    "web_fetches",
-    "variant",
-    "price_version",
-    "streamed",
-    "client",
-    "session",
-    "code",
-    "budgets",
-)
-_ENTER = Insert("ledger", _COLUMNS)
+_COLUMNS = tuple(column.name for column in ledger.columns if column.name != "entry_id")
+_ENTER = Bulk.insert("ledger", _COLUMNS, "ON CONFLICT (attempt_id) DO NOTHING")
 
 
 def _entry(settlement: Settlement) -> tuple[Any, ...]:
-    """Values in the order of _COLUMNS."""
+    """Values in the order of the table's columns."""
     hold, settle = settlement.hold, settlement.settle
     used = settle.usage
-    numbers = (
-        settle.amount_nusd,
-        hold.hold_nusd,
-        hold.hold_tokens,
-        settle.tokens,
-        used.input_tokens,
-        used.cache_write_5m_tokens,
-        used.cache_write_1h_tokens,
-        used.cache_read_tokens,
-        used.output_tokens,
-        used.input_audio_tokens,
-        used.output_audio_tokens,
-        used.web_searches,
-        used.web_fetches,
-    )
-    if max(numbers) > MAX_NUMBER:
-        numbers = tuple(map(_bounded, numbers))  # type: ignore[assignment]  # of the same length
     return (
         hold.attempt_id,
         hold.request_id,
+        attempt_number(hold.attempt_id),
         hold.at_ns,
         settle.at_ns,
         hold.org_id,
@@ -195,21 +192,34 @@ def _entry(settlement: Settlement) -> tuple[Any, ...]:
         hold.requested_model,
         hold.upstream_model,
         settle.served_model,
-        settle.kind.value,
-        *numbers,
+        settle.kind._value_,  # a plain str, without the detour over the property
+        settle.amount_nusd,
+        hold.hold_nusd,
+        hold.hold_tokens,
+        hold.max_output_tokens,
+        settle.tokens,
+        used.input_tokens,
+        used.cache_write_5m_tokens,
+        used.cache_write_1h_tokens,
+        used.cache_read_tokens,
+        used.output_tokens,
+        used.input_audio_tokens,
+        used.output_audio_tokens,
+        used.web_searches,
+        used.web_fetches,
         used.variant or "",
         hold.price_version,
         hold.streamed,
+        settle.status,
+        settle.duration_us,
+        settle.first_byte_us,
+        settle.response_bytes,
         hold.client,
         hold.session,
         settle.code,
+        settle.upstream_request_id,
         _encode(hold.budgets).decode(),
     )
-
-
-def _bounded(number: int) -> int:
-    """What fits the column: one absurd number from a provider must not stop every other row."""
-    return min(number, MAX_NUMBER)
 
 
 # Reading
@@ -248,10 +258,7 @@ def usage(
         query = query.where(entry.at_ns >= since_s * _S_NS)
     if until_s is not None:
         query = query.where(entry.at_ns < until_s * _S_NS)
-    if user_id is not None:
-        query = query.where(entry.user_id == user_id)
-    if key_id is not None:
-        query = query.where(entry.key_id == key_id)
+    query = query.where(*whose(connection, ledger, user_id=user_id, key_id=key_id))
     query = query.order_by(group.desc() if by == "day" else amount.desc()).limit(max(1, min(limit, MAX_GROUPS)))
     found = connection.execute(query).all()
     labels = _labels(connection, by, [str(row.name) for row in found])

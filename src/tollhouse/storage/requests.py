@@ -1,19 +1,21 @@
 """The request log: one row per request, refused ones too.
 
-A row tells of the request's latest attempt; its amount is the sum over its attempts. The ledger is the authority of
-money, this is for looking things up: it may be pruned, and pruning changes no budget.
+What cost something is in the ledger, and only there: every call is written once. The table `requests` has the rest,
+and only that may be pruned. A request of several attempts is one row: it tells of the latest attempt, and its amount
+is the sum over all. (So of two rows of one request, in whichever tables, the one of the later attempt stands for it.)
 """
 
-from collections.abc import Sequence
-from operator import itemgetter
+import heapq
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, func, or_, select, text, tuple_
 
-from tollhouse.storage.bulk import Insert
-from tollhouse.storage.tables import requests
-from tollhouse.terms.events import Refused, SettleKind, Settlement
+from tollhouse.storage.bulk import Bulk
+from tollhouse.storage.filters import whose
+from tollhouse.storage.tables import ledger, requests
+from tollhouse.terms.events import Refused, Settlement
 from tollhouse.terms.usage import Usage
 
 MAX_PAGE = 1000
@@ -25,9 +27,6 @@ MAX_NUMBER = 2**53
 """Largest amount or count of one row (about nine million USD): a thousand absurd answers still sum up in 64 bits."""
 
 _DAY_NS = 86_400 * 10**9
-_encode = msgspec.json.Encoder().encode
-_usage = msgspec.json.Decoder(Usage)
-_NO_USAGE = _encode(Usage()).decode()
 
 
 class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +36,7 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     """0: no hold was ever taken (refused, malformed or free of charge)."""
     at_ns: int
+    """When its latest attempt was admitted, or it was refused."""
     org_id: str
     user_id: str
     key_id: str
@@ -64,19 +64,18 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
     upstream_request_id: str
 
 
-def note_requests(connection: Connection, settlements: Sequence[Settlement], refused: Sequence[Refused]) -> None:
-    """Insert or advance the rows of these requests; repeating is harmless."""
-    rows = [_of_settlement(settlement) for settlement in settlements]
-    if any(row[1] > 1 for row in rows):
-        rows.sort(key=itemgetter(1))
-    rows.extend(map(_of_refused, refused))
-    _NOTE.write(connection, rows)
+def note_requests(connection: Connection, voided: Sequence[Settlement], refused: Sequence[Refused]) -> None:
+    """Insert or advance the rows of requests that cost nothing; repeating is harmless."""
+    _NOTE.write(connection, sorted(voided, key=lambda one: attempt_number(one.hold.attempt_id)), _of_voided)
+    _NOTE.write(connection, refused, _of_refused)
 
 
 def get_request(connection: Connection, request_id: str) -> RequestRow | None:
     """The request of this id, if it is still in the log."""
-    row = connection.execute(select(requests).where(requests.c.request_id == request_id)).one_or_none()
-    return None if row is None else _row(row)
+    entries = connection.execute(select(ledger).where(_attempts_of([request_id])))
+    notes = connection.execute(select(requests).where(requests.c.request_id == request_id))
+    latest = max([*map(_entered, entries), *map(_noted, notes)], key=lambda row: row.attempts, default=None)
+    return None if latest is None else _summed(connection, [latest])[0]
 
 
 def list_requests(
@@ -93,21 +92,20 @@ def list_requests(
 
     Raises ValueError for a cursor that `cursor_after` did not make.
     """
-    query = select(requests)
-    if user_id is not None:
-        query = query.where(requests.c.user_id == user_id)
-    if key_id is not None:
-        query = query.where(requests.c.key_id == key_id)
-    if failed is not None:
-        query = query.where(requests.c.code != "" if failed else requests.c.code == "")
-    place = tuple_(requests.c.at_ns, requests.c.request_id)
-    if cursor:
-        at_ns, _, request_id = cursor.partition(":")
-        if not at_ns.isascii() or not at_ns.isdigit() or not request_id:
-            raise ValueError(f"not a cursor of this list: {cursor!r}")
-        query = query.where(requests.c.at_ns <= int(at_ns), place < (int(at_ns), request_id))
-    query = query.order_by(requests.c.at_ns.desc(), requests.c.request_id.desc())
-    return tuple(map(_row, connection.execute(query.limit(max(1, min(limit, MAX_PAGE))))))
+    limit = max(1, min(limit, MAX_PAGE))
+    before = _place(cursor)
+    found: list[Iterable[RequestRow]] = []
+    for table, latest, read in ((ledger, _LATEST_ENTRY, _entered), (requests, _LATEST_NOTE, _noted)):
+        place = tuple_(table.c.at_ns, table.c.request_id)
+        query = select(table).where(latest, *whose(connection, table, user_id=user_id, key_id=key_id))
+        if failed is not None:
+            query = query.where(table.c.code != "" if failed else table.c.code == "")
+        if before is not None:
+            query = query.where(table.c.at_ns <= before[0], place < before)
+        query = query.order_by(table.c.at_ns.desc(), table.c.request_id.desc()).limit(limit)
+        found.append(map(read, connection.execute(query)))
+    newest = heapq.merge(*found, key=lambda row: (row.at_ns, row.request_id), reverse=True)
+    return tuple(_summed(connection, list(newest)[:limit]))
 
 
 def cursor_after(row: RequestRow) -> str:
@@ -115,20 +113,32 @@ def cursor_after(row: RequestRow) -> str:
     return f"{row.at_ns}:{row.request_id}"
 
 
+def _place(cursor: str) -> tuple[int, str] | None:
+    if not cursor:
+        return None
+    at_ns, _, request_id = cursor.partition(":")
+    if not at_ns.isascii() or not at_ns.isdigit() or not request_id:
+        raise ValueError(f"not a cursor of this list: {cursor!r}")
+    return int(at_ns), request_id
+
+
 def count_admitted(
     connection: Connection, *, since_ns: int, user_id: str | None = None, key_id: str | None = None
 ) -> int:
     """How many calls of a user or key took their place in a limit since then: what a limit per day or month counts."""
-    query = select(func.count()).select_from(requests).where(requests.c.at_ns >= since_ns, requests.c.kind != "")
-    if user_id is not None:
-        query = query.where(requests.c.user_id == user_id)
-    if key_id is not None:
-        query = query.where(requests.c.key_id == key_id)
-    return connection.execute(query).scalar_one()
+
+    def count(table: Table, *conditions: ColumnElement[bool]) -> int:
+        mine = whose(connection, table, user_id=user_id, key_id=key_id)
+        query = select(func.count()).select_from(table).where(table.c.at_ns >= since_ns, *mine, *conditions)
+        return int(connection.execute(query).scalar_one())
+
+    return count(ledger, _LATEST_ENTRY) + count(requests, requests.c.kind != "", _LATEST_NOTE)
 
 
 def prune(connection: Connection, *, keep_rows: int, keep_days: int, now_ns: int) -> int:
-    """Delete the oldest rows beyond `keep_rows` or older than `keep_days`, at most PRUNE_ROWS a call; how many went."""
+    """Delete the oldest rows of `requests` beyond `keep_rows` or older than `keep_days`, at most PRUNE_ROWS a call; how
+    many went. Entries of the ledger are never deleted.
+    """
     excess = connection.execute(select(func.count()).select_from(requests)).scalar_one() - keep_rows
     oldest = select(requests.c.request_id).order_by(requests.c.at_ns)
     gone = 0
@@ -141,56 +151,68 @@ def prune(connection: Connection, *, keep_rows: int, keep_days: int, now_ns: int
     return gone
 
 
-_COLUMNS = (
-    "request_id",
-    "attempts",
-    "at_ns",
-    "org_id",
-    "user_id",
-    "key_id",
-    "endpoint",
-    "provider",
-    "requested_model",
-    "upstream_model",
-    "served_model",
-    "status",
-    "code",
-    "kind",
-    "amount_nusd",
-    "hold_nusd",
-    "max_output_tokens",
-    "usage",
-    "price_version",
-    "streamed",
-    "duration_us",
-    "first_byte_us",
-    "response_bytes",
-    "client",
-    "session",
-    "upstream_request_id",
-)
-_KEPT = ("request_id", "at_ns", "amount_nusd")
-_NOTE = Insert(
-    "requests",
-    _COLUMNS,
-    "ON CONFLICT (request_id) DO UPDATE SET "
-    + ", ".join(f'"{name}" = excluded."{name}"' for name in _COLUMNS if name not in _KEPT)
-    + ", amount_nusd = requests.amount_nusd + excluded.amount_nusd WHERE excluded.attempts > requests.attempts",
-)
-"""A later attempt replaces what an earlier one said and adds its amount; what is known already changes nothing."""
+# Several attempts
 
 
-def _attempt_number(settlement: Settlement) -> int:
-    number = settlement.hold.attempt_id.rpartition("-")[2]
+def attempt_number(attempt_id: str) -> int:
+    """Which attempt of its request this is, from 1."""
+    if attempt_id.endswith("-1"):
+        return 1
+    number = attempt_id.rpartition("-")[2]
     return int(number) if number.isdecimal() else 1
 
 
-def _of_settlement(settlement: Settlement) -> tuple[Any, ...]:
+_later = ledger.alias("later")
+_FURTHER = text("attempt > 1")
+_FURTHER_LATER = text("later.attempt > 1")
+"""In so many words, or SQLite does not see that the small index over further attempts will do."""
+
+_LATEST_ENTRY = ~exists().where(
+    _later.c.request_id == ledger.c.request_id, _FURTHER_LATER, _later.c.attempt > ledger.c.attempt
+) & ~exists().where(requests.c.request_id == ledger.c.request_id, requests.c.attempts > ledger.c.attempt)
+_LATEST_NOTE = ~exists().where(
+    _later.c.request_id == requests.c.request_id, _FURTHER_LATER, _later.c.attempt > requests.c.attempts
+)
+
+
+def _attempts_of(request_ids: Sequence[str]) -> ColumnElement[bool]:
+    """Entries of these requests."""
+    first = ledger.c.attempt_id.in_([f"{request_id}-1" for request_id in request_ids])
+    return or_(first, and_(ledger.c.request_id.in_(request_ids), _FURTHER))
+
+
+def _summed(connection: Connection, rows: list[RequestRow]) -> list[RequestRow]:
+    """The same, with the amounts of all attempts."""
+    several = [row.request_id for row in rows if row.attempts > 1]
+    if not several:
+        return rows
+    amount = func.sum(ledger.c.amount_nusd)
+    query = select(ledger.c.request_id, amount).where(_attempts_of(several)).group_by(ledger.c.request_id)
+    sums = {request_id: int(total) for request_id, total in connection.execute(query)}
+    replace = msgspec.structs.replace
+    return [replace(row, amount_nusd=sums.get(row.request_id, row.amount_nusd)) for row in rows]
+
+
+# Rows
+
+
+_COLUMNS = tuple(column.name for column in requests.columns)
+_NOTE = Bulk.insert(
+    "requests",
+    _COLUMNS,
+    "ON CONFLICT (request_id) DO UPDATE SET "
+    + ", ".join(f'"{name}" = excluded."{name}"' for name in _COLUMNS if name != "request_id")
+    + " WHERE excluded.attempts > requests.attempts",
+)
+"""A later attempt replaces what an earlier one said; what is known already changes nothing."""
+
+
+def _of_voided(settlement: Settlement) -> tuple[Any, ...]:
     """Values in the order of _COLUMNS."""
     hold, settle = settlement.hold, settlement.settle
     return (
         hold.request_id,
-        _attempt_number(settlement),
+        attempt_number(hold.attempt_id),
         hold.at_ns,
         hold.org_id,
         hold.user_id,
@@ -203,10 +225,8 @@ def _of_settlement(settlement: Settlement) -> tuple[Any, ...]:
         settle.status,
         settle.code,
         settle.kind.value,
-        0 if settle.kind is SettleKind.VOIDED else min(settle.amount_nusd, MAX_NUMBER),
         min(hold.hold_nusd, MAX_NUMBER),
         min(hold.max_output_tokens, MAX_NUMBER),
-        _encode(settle.usage).decode(),
         hold.price_version,
         hold.streamed,
         settle.duration_us,
@@ -228,10 +248,8 @@ _REFUSED: dict[str, Any] = {
     "upstream_model": "",
     "served_model": "",
     "kind": "",
-    "amount_nusd": 0,
     "hold_nusd": 0,
     "max_output_tokens": 0,
-    "usage": _NO_USAGE,
     "price_version": "",
     "streamed": False,
     "first_byte_us": 0,
@@ -241,5 +259,15 @@ _REFUSED: dict[str, Any] = {
 }
 
 
-def _row(row: Row[Any]) -> RequestRow:
-    return RequestRow(**{**row._mapping, "usage": _usage.decode(row.usage)})
+def _noted(row: Row[Any]) -> RequestRow:
+    return RequestRow(**row._mapping, amount_nusd=0, usage=Usage())
+
+
+_COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "variant")
+
+
+def _entered(row: Row[Any]) -> RequestRow:
+    found = row._mapping
+    used = Usage(**{name: found[name] for name in _COUNTS}, variant=row.variant or None)
+    same = {name: found[name] for name in RequestRow.__struct_fields__ if name not in ("attempts", "usage")}
+    return RequestRow(**same, attempts=row.attempt, usage=used)

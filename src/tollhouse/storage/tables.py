@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -105,6 +106,7 @@ budget_windows = Table(
     _number("window_start_s"),
     _number("posted"),
     PrimaryKeyConstraint("budget_id", "window_start_s"),
+    sqlite_with_rowid=False,
 )
 """What is posted, in the budget's unit; changes only in the transaction that inserts the ledger entries it sums."""
 
@@ -114,6 +116,7 @@ ledger = Table(
     Column("entry_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     _word("attempt_id"),
     _word("request_id"),
+    _number("attempt"),
     _number("at_ns"),
     _number("settled_at_ns"),
     _word("org_id"),
@@ -128,6 +131,7 @@ ledger = Table(
     _number("amount_nusd"),
     _number("hold_nusd"),
     _number("hold_tokens"),
+    _number("max_output_tokens"),
     _number("tokens"),
     _number("input_tokens"),
     _number("cache_write_5m_tokens"),
@@ -141,17 +145,32 @@ ledger = Table(
     _word("variant"),
     _word("price_version"),
     Column("streamed", Boolean, nullable=False),
+    _number("status"),
+    _number("duration_us"),
+    _number("first_byte_us"),
+    _number("response_bytes"),
     _word("client"),
     _word("session"),
     _word("code"),
+    _word("upstream_request_id"),
     Column("budgets", Text, nullable=False),
     UniqueConstraint("attempt_id"),
     Index(None, "at_ns"),
-    Index(None, "user_id", "at_ns"),
-    Index(None, "key_id", "at_ns"),
+    Index(None, "user_id", "at_ns", "key_id"),
+    Index(None, "request_id", sqlite_where=text("attempt > 1"), postgresql_where=text("attempt > 1")),
 )
-"""One row per attempt that may have cost something. `budgets` is JSON of the (budget id, window start) pairs it was
-posted to.
+"""One row per attempt that may have cost something, and its row of the request log at the same time. `attempt_id` is
+the request's id, `-`, and `attempt` (from 1); `budgets` is JSON of the (budget id, window start) pairs it was posted
+to.
+
+Every index is paid for by every call. Those that grow at their end are cheap (a few pages a transaction); one that
+begins with a user costs a page for every user of a transaction, more than the row itself:
+
+    attempt_id                once; a request looked up
+    at_ns                     reports of a time, the newest first
+    user_id, at_ns, key_id    the same of one user; of one key, as a key has one user for life (no row is read to skip
+                              the user's other keys)
+    request_id, attempt > 1   further attempts; nearly empty
 """
 
 requests = Table(
@@ -171,10 +190,8 @@ requests = Table(
     _number("status"),
     _word("code"),
     _word("kind"),
-    _number("amount_nusd"),
     _number("hold_nusd"),
     _number("max_output_tokens"),
-    Column("usage", Text, nullable=False),
     _word("price_version"),
     Column("streamed", Boolean, nullable=False),
     _number("duration_us"),
@@ -184,9 +201,8 @@ requests = Table(
     _word("session"),
     _word("upstream_request_id"),
     Index(None, "at_ns"),
-    Index(None, "user_id", "at_ns"),
-    Index(None, "key_id", "at_ns"),
+    Index(None, "user_id", "at_ns", "key_id"),
 )
-"""One row per request, refused ones too. `kind` is empty and `attempts` 0 when no hold was ever taken; `usage` is
-JSON.
+"""Requests that cost nothing: refused, free of charge (`kind` is empty and `attempts` 0: no hold was ever taken), or
+their latest voided attempt. May be pruned. The indices are as the ledger's.
 """

@@ -76,27 +76,30 @@ def money() -> None:
         *word("budget_id"),
         *number("window_start_s", "posted"),
         sa.PrimaryKeyConstraint("budget_id", "window_start_s", name="pk_budget_windows"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "ledger",
         sa.Column("entry_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False, autoincrement=True),
         *word("attempt_id", "request_id"),
-        *number("at_ns", "settled_at_ns"),
+        *number("attempt", "at_ns", "settled_at_ns"),
         *word("org_id", "user_id", "key_id", "endpoint", "provider"),
         *word("requested_model", "upstream_model", "served_model", "kind"),
-        *number("amount_nusd", "hold_nusd", "hold_tokens", "tokens"),
+        *number("amount_nusd", "hold_nusd", "hold_tokens", "max_output_tokens", "tokens"),
         *number("input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens", "output_tokens"),
         *number("input_audio_tokens", "output_audio_tokens", "web_searches", "web_fetches"),
         *word("variant", "price_version"),
         sa.Column("streamed", sa.Boolean(), nullable=False),
-        *word("client", "session", "code"),
+        *number("status", "duration_us", "first_byte_us", "response_bytes"),
+        *word("client", "session", "code", "upstream_request_id"),
         sa.Column("budgets", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("entry_id", name="pk_ledger"),
         sa.UniqueConstraint("attempt_id", name="uq_ledger_attempt_id"),
     )
     op.create_index("ix_ledger_at_ns", "ledger", ["at_ns"])
-    op.create_index("ix_ledger_user_id_at_ns", "ledger", ["user_id", "at_ns"])
-    op.create_index("ix_ledger_key_id_at_ns", "ledger", ["key_id", "at_ns"])
+    op.create_index("ix_ledger_user_id_at_ns_key_id", "ledger", ["user_id", "at_ns", "key_id"])
+    further = sa.text("attempt > 1")
+    op.create_index("ix_ledger_request_id", "ledger", ["request_id"], sqlite_where=further, postgresql_where=further)
 
 
 def log() -> None:
@@ -109,8 +112,7 @@ def log() -> None:
         ),
         *number("status"),
         *word("code", "kind"),
-        *number("amount_nusd", "hold_nusd", "max_output_tokens"),
-        sa.Column("usage", sa.Text(), nullable=False),
+        *number("hold_nusd", "max_output_tokens"),
         *word("price_version"),
         sa.Column("streamed", sa.Boolean(), nullable=False),
         *number("duration_us", "first_byte_us", "response_bytes"),
@@ -118,5 +120,4 @@ def log() -> None:
         sa.PrimaryKeyConstraint("request_id", name="pk_requests"),
     )
     op.create_index("ix_requests_at_ns", "requests", ["at_ns"])
-    op.create_index("ix_requests_user_id_at_ns", "requests", ["user_id", "at_ns"])
-    op.create_index("ix_requests_key_id_at_ns", "requests", ["key_id", "at_ns"])
+    op.create_index("ix_requests_user_id_at_ns_key_id", "requests", ["user_id", "at_ns", "key_id"])
