@@ -162,6 +162,8 @@ class Storage(Section):
     """Settled calls waiting for the database; when full, nothing is admitted."""
     max_refused_backlog: int = Field(5_000, ge=0)
     """Refused calls waiting for the request log; more are counted, not kept."""
+    max_stranger_rows_per_s: int = Field(20, ge=0)
+    """Refused calls without a good key that reach the request log each second; more are counted, not kept."""
     keep_requests_days: int = Field(90, ge=1)
     keep_requests_rows: int = Field(5_000_000, ge=1000)
 

@@ -43,7 +43,7 @@ from tollhouse.terms.people import BudgetWindow, VirtualKey
 from tollhouse.upstream.local import LocalModel
 from tollhouse.upstream.pool import Pool, PoolOptions
 from tollhouse.upstream.providers import build_provider
-from tollhouse.workers import Shipper, ShipperOptions, Upkeep
+from tollhouse.workers import Shipper, ShipperOptions, StrangerGate, Upkeep
 
 PRICES_NAME = "prices"
 PROBE_TIMEOUT_S = 3.0
@@ -124,6 +124,8 @@ class House:
         await store.database.run(self._restore_limits)
         self.shipper.start()
         self._opened.push_async_callback(self.shipper.stop, SHIP_TIMEOUT_S)
+        rows_per_s = settings.storage.max_stranger_rows_per_s
+        self.strangers = StrangerGate(self.shipper.put_refused, rows_per_s, time.monotonic)
         self.upkeep = Upkeep(self._prune)
         self.upkeep.start()
         self._opened.push_async_callback(self.upkeep.stop)
@@ -174,7 +176,7 @@ class House:
             accounts=self.accounts,
             pool=self.pool,
             telemetry=self.telemetry,
-            note_refused=self.shipper.put_refused,
+            note_refused=self.strangers.put,
             request_id=self.request_id,
             now_ns=time.time_ns,
         )
@@ -342,6 +344,10 @@ class House:
             "exchanges": ("Calls being received or answered.", len(self.gate.working)),
             "buffered_body_bytes": ("Request bodies in memory.", self.gate.buffered_bytes),
             "holds": ("Holds in force.", len(self.accounts.holds)),
+            "refused_not_logged": (
+                "Refused calls that were counted, not logged.",
+                self.strangers.dropped + self.shipper.facts.refused_dropped,
+            ),
             "ledger_backlog": ("Settled calls on their way to the ledger.", self.shipper.facts.backlog),
             "bound_violations": ("Calls that cost more than their bound.", self.accounts.bound_violations),
             "journal_healthy": ("1 while the journal can be written.", float(self.store.journal.healthy)),

@@ -2,6 +2,7 @@
 
 from tollhouse.workers.recovery import RecoveryReport, recover
 from tollhouse.workers.shipper import Shipper, ShipperFacts, ShipperOptions
+from tollhouse.workers.strangers import StrangerGate
 from tollhouse.workers.upkeep import Upkeep
 
-__all__ = ["RecoveryReport", "Shipper", "ShipperFacts", "ShipperOptions", "Upkeep", "recover"]
+__all__ = ["RecoveryReport", "Shipper", "ShipperFacts", "ShipperOptions", "StrangerGate", "Upkeep", "recover"]
