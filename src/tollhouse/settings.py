@@ -105,7 +105,7 @@ class ProviderSettings(Section):
     models: Names
     """Patterns of the models this provider serves, such as `claude-*`."""
     list_models: Names = ()
-    """Names to show in `/v1/models`; by default the patterns without a wildcard."""
+    """Names to show in `/v1/models`; by default names among the patterns, and known models they admit."""
     price_provider: str | None = None
     cancel_stops_billing: bool | None = None
 

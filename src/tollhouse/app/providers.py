@@ -7,9 +7,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tollhouse.rules.catalog import PriceOverride
+from tollhouse.rules.access import admits
+from tollhouse.rules.catalog import PriceOverride, ReviewedProvider
 from tollhouse.rules.credential_kinds import upstream_problem
 from tollhouse.settings import ProviderSettings, Settings, read_secret
+from tollhouse.storage.catalog import load_reviewed
 from tollhouse.terms.errors import SettingsError
 from tollhouse.upstream.local import LocalModelOptions, find_weights
 from tollhouse.upstream.origin import Proxy
@@ -51,17 +53,25 @@ def provider_spec(row: ProviderSettings) -> ProviderSpec:
     problem = upstream_problem(credential) if credential else None
     if problem is not None:
         raise SettingsError(f"{where}: {problem}")
-    names = row.list_models or tuple(model for model in row.models if not set(model) & set("*?["))
     return ProviderSpec(
         row.name,
         row.kind,
         row.base_url,
         credential,
         row.models,
-        names,
+        row.list_models or listed_models(row),
         row.price_provider,
         row.cancel_stops_billing,
     )
+
+
+def listed_models(row: ProviderSettings) -> tuple[str, ...]:
+    """What `/v1/models` shows of a row: the names it states, and those of the reviewed file that its globs admit."""
+    stated = tuple(model for model in row.models if not set(model) & set("*?"))
+    price_provider = KINDS[row.kind].price_provider if row.price_provider is None else row.price_provider
+    reviewed = load_reviewed().get(price_provider, ReviewedProvider())
+    known = (name for entry in reviewed.models for name in entry.names if admits(row.models, name))
+    return tuple(dict.fromkeys((*stated, *known)))
 
 
 def wants_local(settings: Settings) -> bool:

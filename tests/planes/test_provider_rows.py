@@ -1,0 +1,69 @@
+"""Provider rows from settings and environment: what is listed, which credential is read, what is refused at load."""
+
+import pytest
+
+from tollhouse.app import providers
+from tollhouse.settings import ProviderSettings, Settings
+from tollhouse.terms.errors import SettingsError
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_keys_of_the_environment_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert providers.provider_rows(Settings()) == ()
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-api03-" + "x" * 40)
+    (row,) = providers.provider_rows(Settings())
+    spec = providers.provider_spec(row)
+    assert (spec.name, spec.kind, spec.credential[-4:]) == ("anthropic", "anthropic", "xxxx")
+    assert "claude-sonnet-4-5" in spec.advertised
+    assert not any("*" in name or name.startswith("gpt") for name in spec.advertised)
+
+
+def test_rows_list_what_they_state_and_what_their_globs_admit() -> None:
+    row = ProviderSettings(name="a", kind="anthropic", base_url="http://127.0.0.1:1", models=("mine", "claude-opus-*"))
+    listed = providers.listed_models(row)
+    assert listed[0] == "mine"
+    assert all(name.startswith("claude-opus-") for name in listed[1:])
+    assert len(listed) > 1
+
+
+@pytest.mark.parametrize("token", ["sk-ant-oat01-abc", "sk-ant-ort01-abc", "sk-ant-sid01-abc", "sk-ant-admin01-abc"])
+def test_what_is_no_api_key_is_refused_at_load(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", token)
+    with pytest.raises(SettingsError) as refused:
+        providers.provider_spec(providers.provider_rows(Settings())[0])
+    assert "providers.anthropic.api_key" in str(refused.value)
+    assert token not in str(refused.value)
+
+
+def test_a_missing_key_names_its_variable() -> None:
+    row = ProviderSettings(name="o", kind="openai", models=("gpt-*",))
+    with pytest.raises(SettingsError, match="OPENAI_API_KEY"):
+        providers.provider_spec(row)
+
+
+def test_only_local_leaves_this_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-api03-" + "x" * 40)
+    settings = Settings(only_local=True)
+    assert providers.provider_rows(settings) == ()
+
+
+@pytest.mark.parametrize(
+    ("variable", "proxied"),
+    [("https_proxy", True), ("HTTPS_PROXY", True), ("all_proxy", True), ("http_proxy", False)],
+)
+def test_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch, variable: str, proxied: bool) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "http://user:word@proxy.example:3128")
+    proxy = providers.proxy_for("https", "api.anthropic.com")
+    assert (proxy is not None) is proxied
+    if proxy is not None:
+        assert (proxy.host, proxy.port, proxy.authorization) == ("proxy.example", 3128, b"Basic dXNlcjp3b3Jk")
+    assert providers.proxy_for("https", "127.0.0.1") is None
+    monkeypatch.setenv("no_proxy", "api.anthropic.com")
+    assert providers.proxy_for("https", "api.anthropic.com") is None
