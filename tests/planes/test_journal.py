@@ -384,6 +384,47 @@ def test_strict_waits_for_the_disk(tmp_path: Path) -> None:
     assert disk.calls.count("fdatasync") >= 50
 
 
+def test_whoever_waits_for_the_disk_does_not_wait_for_others_to_gather(tmp_path: Path) -> None:
+    async def go() -> None:
+        with journal(tmp_path, durability="strict", sync_interval_s=60) as opened:
+            for number in range(20):
+                opened.append(hold(number))
+                await asyncio.wait_for(opened.synced(), 5)
+                await asyncio.sleep(0.001 * (number % 3))
+
+    asyncio.run(go())
+
+
+def test_the_thread_syncs_unasked_from_rest_and_under_load(tmp_path: Path) -> None:
+    disk = FaultyDisk(lambda _name, _count: None)
+    with journal(tmp_path, disk=disk, durability="group", sync_interval_s=0.002) as opened:
+        for number in range(3):
+            time.sleep(0.02)  # it rests
+            opened.append(hold(number))
+            deadline = time.monotonic() + 5
+            while opened.facts.unsynced and time.monotonic() < deadline:
+                time.sleep(0.001)
+            assert opened.facts.unsynced == 0
+        before = disk.calls.count("fdatasync")
+        number, until = 10, time.monotonic() + 0.2
+        while time.monotonic() < until:
+            opened.append(hold(number))
+            number += 1
+            time.sleep(0.0005)
+        assert disk.calls.count("fdatasync") > before + 5
+
+
+def test_enough_records_are_synced_before_the_interval_is_over(tmp_path: Path) -> None:
+    with journal(tmp_path, durability="group", sync_interval_s=60, sync_records=8) as opened:
+        deadline = time.monotonic() + 5
+        number = 0
+        while number < 8 or (opened.facts.unsynced >= 8 and time.monotonic() < deadline):
+            opened.append(hold(number))
+            number += 1
+            time.sleep(0.005)
+        assert opened.facts.unsynced < 8
+
+
 def test_strict_tells_of_a_failed_sync(tmp_path: Path) -> None:
     disk = FaultyDisk(lambda name, count: errno.EIO if name == "fdatasync" else None)
     with pytest.raises(JournalError, match="could not be synced"):

@@ -1,6 +1,7 @@
 """Home, database and journal: what both the running server and a command without one need."""
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
@@ -24,16 +25,19 @@ class Store:
         self.settings = settings
         self.home = Home(settings.home)
         self.recovery: RecoveryReport | None = None
+        self._opened = ExitStack()
 
     async def open(self) -> None:
         """Take the home, open the database, bring journalled calls into the ledger. Raises SettingsError, StorageError,
-        JournalError.
+        JournalError; then nothing stays open.
         """
         settings = self.settings.storage
-        self.home.open()
-        try:
+        with ExitStack() as opened:
+            self.home.open()
+            opened.callback(self.home.close)
             self.server_secret = self.home.server_secret()
             self.database = Database.open(self.home.database)
+            opened.callback(self.database.close)
             self.ledger = SqliteLedger(self.database)
             self.journal = Journal.open(
                 JournalOptions(
@@ -43,11 +47,10 @@ class Store:
                     min_free_bytes=settings.min_free_bytes,
                 )
             )
+            opened.callback(self.journal.close)
             self.recovery = await recover(self.journal, self.ledger, now_ns=time.time_ns())
             await self.database.run(self._declare_budgets)
-        except BaseException:
-            self.home.close()
-            raise
+            self._opened = opened.pop_all()
 
     def _declare_budgets(self, connection: Any) -> None:
         """Budgets of the organisation as the settings state them: made, changed, and gone when no longer stated."""
@@ -81,6 +84,5 @@ class Store:
             directory.create_budget(connection, budget)
 
     def close(self) -> None:
-        self.journal.close()
-        self.database.close()
-        self.home.close()
+        """Close the journal, then the database, then give up the home."""
+        self._opened.close()

@@ -65,7 +65,7 @@ class SegmentText(msgspec.Struct, frozen=True):
 
 def encode_frame(payload: bytes) -> bytes:
     """A payload with its length and checksum before it."""
-    return FRAME_HEAD.pack(len(payload), crc32(payload)) + payload
+    return _pack(len(payload), crc32(payload)) + payload
 
 
 def encode_record(record: Record | CleanEnd) -> bytes:
@@ -78,7 +78,7 @@ def encode_record(record: Record | CleanEnd) -> bytes:
         payload = _encode(mended(record))
     if len(payload) > MAX_PAYLOAD_BYTES:
         payload = _encode(mended(record))
-    return encode_frame(payload)
+    return _pack(len(payload), crc32(payload)) + payload
 
 
 def mended(struct: StructT) -> StructT:
@@ -149,5 +149,6 @@ def _frame(data: bytes, offset: int) -> tuple[bytes | None, int | None]:
     return (payload if crc32(payload) == checksum else None), end
 
 
+_pack = FRAME_HEAD.pack
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(SegmentHead | CleanEnd | HoldRecord | SettleRecord)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 
+from tollhouse.journal.alarm import Alarm
 from tollhouse.journal.disk import Disk
 from tollhouse.journal.frames import MAX_FRAME_BYTES, encode_record
 from tollhouse.journal.options import JournalFacts, JournalOptions
@@ -51,10 +52,10 @@ class Journal:
         self._found = found
         self._damaged = len(found.damage)
         self._retain = options.durability != "process"
-        self._wake = threading.Event()
-        self._full = threading.Event()
+        self._alarm = Alarm()
         self._lock = threading.Lock()
-        self._writer = Writer(options, disk, clock, first_number, self._wake.set, self._full.set)
+        self._writer = Writer(options, disk, clock, first_number, self._alarm.ring)
+        self._append = self._writer.append
         self._synced = 0
         self._waiters = Waiters()
         self._cycle_lock = threading.Lock()
@@ -95,7 +96,7 @@ class Journal:
         if len(frame) > MAX_FRAME_BYTES:
             raise JournalError(f"a record of {len(frame)} bytes does not fit the journal ({MAX_FRAME_BYTES})")
         with self._lock:
-            self._writer.append(record, frame)
+            self._append(record, frame)
 
     async def synced(self) -> None:
         """In durability `strict`: wait until everything appended so far is on the disk. Else return at once.
@@ -110,8 +111,7 @@ class Journal:
             if self._synced >= self._writer.appended:
                 return
             synced = self._waiters.add(self._writer.appended)
-        self._wake.set()
-        self._full.set()
+        self._alarm.ring()
         await synced
 
     def shipped(self, settlements: Iterable[Settlement]) -> None:
@@ -178,13 +178,22 @@ class Journal:
         self._cycle()
 
     def _run(self) -> None:
+        """Records gather for `sync_interval_s` between two cycles; `append` wakes nobody meanwhile, unless there are
+        enough. Only after an interval without any does the thread sleep until it is woken.
+        """
         while not self._closing:
-            self._wake.wait(None if self.healthy else self._options.retry_s)
-            self._wake.clear()
-            if self._retain and not self._closing:
-                self._full.wait(self._options.sync_interval_s)
-                self._full.clear()
+            self._gather()
+            with self._lock:
+                idle = self._writer.rest()
+            if idle:
+                self._alarm.sleep(None if self.healthy else self._options.retry_s)
+                self._gather()
             self._cycle()
+
+    def _gather(self) -> None:
+        enough = len(self._writer.unsynced) >= self._options.sync_records
+        if self._retain and not (self._closing or self._waiters or enough):
+            self._alarm.sleep(self._options.sync_interval_s)
 
     def _cycle(self) -> None:
         """Get well if need be; sync what is dirty; close what is retired; delete what is doomed."""
@@ -201,8 +210,10 @@ class Journal:
                 tell(waiting, JournalError(f"the journal could not be synced: {error.strerror}"))
             else:
                 self._acknowledge(work)
-                self._delete(work.doomed)
-            self._close(work.retired)
+                if work.doomed:
+                    self._delete(work.doomed)
+            if work.retired:
+                self._close(work.retired)
 
     def _sync(self, work: Work) -> None:
         if not self._retain:
@@ -216,7 +227,8 @@ class Journal:
         with self._lock:
             self._synced = work.upto
             ready = self._waiters.take(self._synced)
-        tell(ready)
+        if ready:
+            tell(ready)
 
     def _close(self, segments: list[Segment]) -> None:
         for segment in segments:
@@ -229,7 +241,7 @@ class Journal:
         try:
             for segment in segments:
                 self._disk.remove(segment.path)
-            if segments and self._retain:
+            if self._retain:
                 self._disk.sync_directory(self._options.directory)
         except OSError as error:  # harmless: replayed at the next start, and known to the ledger
             self._writer.trouble = error.strerror or str(error)
@@ -241,8 +253,7 @@ class Journal:
         with self._lock:
             self._writer.end(time.time_ns())
         self._closing = True
-        self._wake.set()
-        self._full.set()
+        self._alarm.ring()
         self._thread.join()
         with self._lock:
             self._writer.retire()

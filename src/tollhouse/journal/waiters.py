@@ -10,6 +10,9 @@ class Waiters:
     def __init__(self) -> None:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def add(self, needed: int) -> "asyncio.Future[None]":
         """A future of the running loop that is done once `needed` records are synced."""
         future = asyncio.get_running_loop().create_future()
@@ -18,6 +21,8 @@ class Waiters:
 
     def take(self, synced: int) -> list["asyncio.Future[None]"]:
         """Remove and return those that waited for no more than this."""
+        if not self._waiting:
+            return []
         ready = [future for needed, future in self._waiting if needed <= synced]
         self._waiting = [(needed, future) for needed, future in self._waiting if needed > synced]
         return ready

@@ -39,7 +39,9 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class Writer:
-    """`wake` tells the background thread that there is work, `hurry` that there is enough for a sync at once."""
+    """`ring` wakes the background thread: from its rest when there is work again, from gathering when there is enough
+    for a sync at once.
+    """
 
     def __init__(
         self,
@@ -47,21 +49,21 @@ class Writer:
         disk: Disk,
         clock: Callable[[], float],
         first_number: int,
-        wake: Callable[[], None],
-        hurry: Callable[[], None],
+        ring: Callable[[], None],
     ) -> None:
         self._options = options
         self._disk = disk
         self._clock = clock
-        self._wake = wake
-        self._hurry = hurry
+        self._ring = ring
         self._write = disk.write
-        self._retain = options.durability != "process"
+        self._enough = options.sync_records if options.durability != "process" else 0
+        """Records for a sync at once; 0 when nothing is synced."""
+        self._max_unsynced = options.max_unsynced
         self.shelf = Shelf(options.directory, disk, first_number)
         self.active: Segment | None = None
         self.trouble = ""
         self.low_space = False
-        self.appended = 0
+        self._taken = 0
         self.dropped = 0
         self.parked: dict[str, SettleRecord] = {}
         self.unsynced: list[bytes] = []
@@ -70,21 +72,31 @@ class Writer:
         self._retired: list[Segment] = []
         self._doomed: list[Segment] = []
         self._new_names = False
+        self._resting = False
+        """The background thread sleeps until it is woken."""
         self._retry_at = float("-inf")
         self._check_at = float("-inf")
 
     @property
+    def appended(self) -> int:
+        """So many records were ever on their way to the disk."""
+        return self._taken + len(self.unsynced)
+
+    @property
     def roomy(self) -> bool:
         """Is there room for holds: on the disk, and in the queue before fsync?"""
-        return not self.low_space and len(self.unsynced) < self._options.max_unsynced
+        return not self.low_space and len(self.unsynced) < self._max_unsynced
 
     def append(self, record: Record, frame: bytes) -> None:
         """As `Journal.append`."""
-        settles = type(record) is SettleRecord
         segment = self.active
-        if segment is None or not (settles or self.roomy):
+        if segment is None or self.low_space or len(self.unsynced) >= self._max_unsynced:
             segment = self._insist(record)
-        self._put(segment, frame, record)
+        try:
+            self._put(segment, frame)
+        except OSError as error:  # it is given up, and the record refused or parked
+            self._give_up(segment, error)
+            self._refuse(record)
         if isinstance(record, SettleRecord):
             self.shelf.settled(record.attempt_id, segment)
         else:
@@ -92,26 +104,23 @@ class Writer:
         if segment.size >= segment.mark:
             self._look_up(segment)
 
-    def _put(self, segment: Segment, frame: bytes, record: Record) -> None:
-        """One write; on failure the segment is given up and the record refused or parked."""
-        try:
-            self._put_waiting(segment, frame)
-        except OSError as error:
-            self._give_up(segment, error)
-            self._refuse(record)
-
-    def _put_waiting(self, segment: Segment, frame: bytes) -> None:
-        if self._write(segment.descriptor, frame) != len(frame):
+    def _put(self, segment: Segment, frame: bytes) -> None:
+        size = len(frame)
+        if self._write(segment.descriptor, frame) != size:
             raise OSError(errno.ENOSPC, "the disk is full: a write was cut short")
-        segment.size += len(frame)
-        self.appended += 1
-        if self._retain:
+        segment.size += size
+        if self._enough:
             unsynced = self.unsynced
             unsynced.append(frame)
-            if len(unsynced) == 1:
+            if self._resting:
                 self._wake()
-            elif len(unsynced) == self._options.sync_records:
-                self._hurry()
+            elif len(unsynced) == self._enough:
+                self._ring()
+
+    def _wake(self) -> None:
+        if self._resting:
+            self._resting = False
+            self._ring()
 
     def _look_up(self, segment: Segment) -> None:
         """Every `check_bytes`: is there space, is the segment full."""
@@ -127,7 +136,7 @@ class Writer:
     def _carry(self, segment: Segment) -> None:
         for hold in self.shelf.to_carry():
             try:
-                self._put_waiting(segment, encode_record(hold))
+                self._put(segment, encode_record(hold))
             except OSError as error:
                 self._give_up(segment, error)
                 return  # the old segment stays; the next full one tries again
@@ -190,12 +199,12 @@ class Writer:
         written = 0
         try:
             for frame in self.rewrite:
-                self._put_waiting(segment, frame)
+                self._put(segment, frame)
                 written += 1
         finally:
             del self.rewrite[:written]
         for attempt_id, record in list(self.parked.items()):
-            self._put_waiting(segment, encode_record(record))
+            self._put(segment, encode_record(record))
             del self.parked[attempt_id]
             if self.shelf.knows(attempt_id):  # else it was shipped meanwhile
                 self.shelf.settled(attempt_id, segment)
@@ -243,9 +252,18 @@ class Writer:
 
     # For the background thread
 
+    def rest(self) -> bool:
+        """Is there nothing to do? Then the thread may sleep: it is woken as soon as there is. Names and deletions wait
+        for a segment to write to: while the directory fails there is no point in trying them more often.
+        """
+        well = self.active is not None
+        self._resting = not (self.unsynced or self._retired or (well and (self._doomed or self._new_names)))
+        return self._resting
+
     def take_work(self) -> Work:
         """Everything slow that is to be done now."""
-        work = Work(self.unsynced, self._retired, self._doomed, self.active, self._new_names, self.appended)
+        self._taken += len(self.unsynced)
+        work = Work(self.unsynced, self._retired, self._doomed, self.active, self._new_names, self._taken)
         self.unsynced, self._retired, self._doomed, self._new_names = [], [], [], False
         return work
 
@@ -266,7 +284,7 @@ class Writer:
         self.revive()
         if self.active is not None:
             try:
-                self._put_waiting(self.active, encode_record(CleanEnd(at_ns)))
+                self._put(self.active, encode_record(CleanEnd(at_ns)))
             except OSError as error:
                 self._give_up(self.active, error)
         self._retry_at = float("inf")

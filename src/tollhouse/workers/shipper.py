@@ -36,9 +36,11 @@ class Shippable(Protocol):
 class ShipperOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How soon, how many."""
 
-    interval_s: float = 0.1
-    """The first waiting row is shipped after this at the latest."""
-    eager_rows: int = 100
+    interval_s: float = 0.25
+    """The first waiting row is shipped after this at the latest. Whoever wants to read flushes first, and the journal
+    has it meanwhile; fewer, larger transactions cost less a row.
+    """
+    eager_rows: int = 500
     """So many waiting rows are shipped at once."""
     batch_rows: int = 500
     """Most rows of one transaction."""
