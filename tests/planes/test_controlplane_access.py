@@ -43,15 +43,19 @@ def test_every_route_has_a_permission_and_every_permission_a_route(desk: Desk) -
     assert build_api(desk.deps).openapi_url is None  # FastAPI adds no routes of its own
 
 
-def test_only_health_and_readiness_are_public() -> None:
+OPEN = ("/healthz", "/readyz", "/api/docs", "/api/openapi.json")
+"""They say nothing of this installation but that it runs."""
+
+
+def test_only_health_and_the_description_are_public() -> None:
     public = {row for row, permission in PERMISSIONS.items() if permission is Permission.PUBLIC}
-    assert public == {("GET", "/healthz"), ("GET", "/readyz")}
+    assert public == {("GET", path) for path in OPEN}
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(PERMISSIONS))
-def test_without_a_credential_nothing_but_health_answers(shared: Desk, method: str, path: str) -> None:
+def test_without_a_credential_nothing_else_answers(shared: Desk, method: str, path: str) -> None:
     answer = shared.ask(method, concrete(path), bearer=None)
-    if path in ("/healthz", "/readyz"):
+    if path in OPEN:
         assert answer.status_code == 200
     else:
         assert answer.status_code == 401

@@ -42,8 +42,8 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/healthz"): Permission.PUBLIC,
     ("GET", "/readyz"): Permission.PUBLIC,
     ("GET", "/metrics"): Permission.METRICS,
-    ("GET", "/api/docs"): Permission.OWNER,
-    ("GET", "/api/openapi.json"): Permission.OWNER,
+    ("GET", "/api/docs"): Permission.PUBLIC,  # what every installation has alike; says nothing of this one
+    ("GET", "/api/openapi.json"): Permission.PUBLIC,
     ("GET", "/api/v1/me"): Permission.KEY,
     ("GET", "/api/v1/status"): Permission.OWNER,
     ("GET", "/api/v1/models"): Permission.OWNER,

@@ -120,9 +120,9 @@ def of_hold(hold: MoneyHold) -> str:
 def label(account: Account) -> tuple[str, str]:
     """What stands before and after the room of a budget; the same for all of its window."""
     budget = account.budget
-    scope_id = printable(budget.scope_id.encode("ascii", "backslashreplace").decode("ascii"))
+    whose = printable(budget.whose.encode("ascii", "backslashreplace").decode("ascii"))
     before = (
-        f"x-tollhouse-budget: {budget.scope.value} {scope_id}\r\nx-tollhouse-budget-remaining-{budget.unit.value}: "
+        f"x-tollhouse-budget: {whose}\r\nx-tollhouse-budget-remaining-{budget.unit.value}: "
     )
     after = "\r\n" if account.end_s == math.inf else f"\r\nx-tollhouse-budget-reset: {int(account.end_s)}\r\n"
     account.labels = before, after

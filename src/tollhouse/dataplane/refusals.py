@@ -39,8 +39,7 @@ def exhausted(account: "Account", *, needed: int, affordable_max_tokens: int | N
     if account.end_s != math.inf:
         details["resets_at"] = int(account.end_s)
         message += f" It starts anew at {utc(int(account.end_s))}."
-    scope = f"{budget.scope} {budget.scope_id}"
-    return Refusal(402, "budget_exhausted", message, scope=scope, should_retry=False, details=details)
+    return Refusal(402, "budget_exhausted", message, scope=budget.whose, should_retry=False, details=details)
 
 
 def behind() -> Refusal:

@@ -63,7 +63,7 @@ def parse_budget(text: str) -> tuple[int, BudgetUnit, BudgetWindow]:
 
 def describe(budget: Budget) -> str:
     """For people: `$20.00 per month of user alice`."""
-    return f"{describe_amount(budget.limit, budget.unit)} {_PER[budget.window]} of {budget.scope} {budget.scope_id}"
+    return f"{describe_amount(budget.limit, budget.unit)} {_PER[budget.window]} of {budget.whose}"
 
 
 def describe_amount(amount: int, unit: BudgetUnit) -> str:

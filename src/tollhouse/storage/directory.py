@@ -222,10 +222,17 @@ def load_image(connection: Connection, user_id: str | None = None) -> DirectoryI
     secrets = select(key_secrets)
     if whose_keys is not None:
         secrets = secrets.join(virtual_keys, virtual_keys.c.key_id == key_secrets.c.key_id).where(whose_keys)
-    chosen = tuple(map(_budget, _all(connection, budgets, whose_budgets)))
+    keys = tuple(map(_key, _all(connection, virtual_keys, whose_keys)))
+    names = {key.key_id: key.name for key in keys}
+    chosen = tuple(
+        msgspec.structs.replace(budget, scope_name=names.get(budget.scope_id, ""))
+        if budget.scope is ScopeKind.KEY
+        else budget
+        for budget in map(_budget, _all(connection, budgets, whose_budgets))
+    )
     return DirectoryImage(
         users=tuple(map(_user, _all(connection, users, whose_users))),
-        keys=tuple(map(_key, _all(connection, virtual_keys, whose_keys))),
+        keys=keys,
         secrets=tuple(map(_secret, connection.execute(secrets))),
         budgets=chosen,
         posted=_latest_windows(connection, None if user_id is None else [budget.budget_id for budget in chosen]),

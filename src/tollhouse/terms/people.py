@@ -63,6 +63,13 @@ class Budget(msgspec.Struct, frozen=True):
     timezone: str = "UTC"
     edge: BudgetEdge = BudgetEdge.CLAMP
     created_at_ns: int = 0
+    scope_name: str = ""
+    """What people call the scope, where that is not its id (a key's name)."""
+
+    @property
+    def whose(self) -> str:
+        """Whose budget, for people: `user alice`, `key laptop`."""
+        return f"{self.scope.value} {self.scope_name or self.scope_id}"
 
 
 class User(msgspec.Struct, frozen=True):
