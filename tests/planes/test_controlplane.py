@@ -1,5 +1,6 @@
 """Users, keys, budgets and reports over the management API."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,7 @@ def test_an_edit_changes_only_what_is_given(desk: Desk) -> None:
         ({"user_id": "a", "models": []}, "models"),
         ({"user_id": "a", "models": ["a b"]}, "models.0"),
         ({"user_id": "a", "metadata": {"x": "y" * 20_000}}, "metadata"),
+        ({"user_id": "a", "metadata": json.loads('{"x":' * 300 + "1" + "}" * 300)}, "metadata"),
         ({"user_id": "a", "buget": "20"}, "buget"),
     ],
 )

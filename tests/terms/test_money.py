@@ -79,6 +79,9 @@ def test_shown_to_people(amount_nusd: int, text: str) -> None:
         "inf",
         "-inf",
         "1e400",
+        "1e999999",
+        "1e-999999",
+        "1.0000000000000000000000000000000001",
         "0.0000000001",
         "1,5",
         "$$1",
@@ -88,6 +91,10 @@ def test_shown_to_people(amount_nusd: int, text: str) -> None:
 def test_what_is_no_amount_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="amount in USD"):
         parse_usd(text)
+
+
+def test_nothing_is_nothing_in_any_exponent() -> None:
+    assert [parse_usd(text) for text in ("0", "-0", "0.00", "0e999999", "0e-999999")] == [0] * 5
 
 
 @given(st.text(max_size=15))

@@ -6,7 +6,7 @@ exact decimal strings in their unit (USD, tokens, requests): integers of nano-US
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
@@ -19,6 +19,8 @@ from tollhouse.terms.people import BudgetUnit, Limits
 
 MAX_LIMIT = 10**12
 MAX_METADATA_BYTES = 16 * 1024
+MAX_METADATA_DEPTH = 32
+"""Some 250 levels are more than an answer can be made of, and some 900 more than can be read back."""
 MAX_PAGE = 500
 DEFAULT_PAGE = 100
 MAX_CURSOR_CHARS = 2_048
@@ -48,9 +50,18 @@ def _no_facts() -> dict[str, Any]:
 
 
 def _small(metadata: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [metadata]
+    for _ in range(MAX_METADATA_DEPTH):
+        level = [inner for one in level if isinstance(one, dict | list) for inner in _inside(one)]
+    if level:
+        raise ValueError(f"is nested more than {MAX_METADATA_DEPTH} levels deep")
     if len(msgspec.json.encode(metadata)) > MAX_METADATA_BYTES:
         raise ValueError(f"is larger than {MAX_METADATA_BYTES} bytes as JSON")
     return metadata
+
+
+def _inside(tree: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return tree.values() if isinstance(tree, dict) else tree
 
 
 def _glob(text: str) -> str:

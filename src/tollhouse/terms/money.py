@@ -8,6 +8,11 @@ PUSD_PER_USD = NUSD_PER_USD * PUSD_PER_NUSD
 MAX_AMOUNT_NUSD = 2**62
 """Largest amount stored: fits a signed 64-bit column with room for one addition (about 4.6 billion USD)."""
 
+_MAX_MAGNITUDE = 9
+"""Decimal exponent of the largest amount in USD; the product of what lies far above it overflows."""
+_EXACT_DIGITS = 28
+"""More digits than these the context of `decimal` would round away."""
+
 
 def nusd_from_pusd(amount_pusd: int) -> int:
     """Pico-USD to nano-USD, rounded up (a charge is never below the price)."""
@@ -26,10 +31,12 @@ def parse_usd(text: str | int | Decimal) -> int:
         raise ValueError(f"not an amount in USD: {text!r} (write for example 20 or 0.05)") from error
     if not amount.is_finite() or amount < 0:
         raise ValueError(f"an amount in USD is a finite number of at least 0, not {text!r}")
-    if amount * NUSD_PER_USD > MAX_AMOUNT_NUSD:
+    if not amount:
+        return 0
+    nusd = amount * NUSD_PER_USD if amount.adjusted() <= _MAX_MAGNITUDE else None
+    if nusd is None or nusd > MAX_AMOUNT_NUSD:
         raise ValueError(f"an amount in USD is at most {MAX_AMOUNT_NUSD // NUSD_PER_USD}, not {text!r}")
-    nusd = amount * NUSD_PER_USD
-    if nusd != nusd.to_integral_value():
+    if len(amount.as_tuple().digits) > _EXACT_DIGITS or nusd != nusd.to_integral_value():
         raise ValueError(f"an amount in USD has at most nine decimal places, unlike {text!r}")
     return int(nusd)
 
