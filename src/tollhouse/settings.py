@@ -166,6 +166,7 @@ class Storage(Section):
     """Refused calls without a good key that reach the request log each second; more are counted, not kept."""
     keep_requests_days: int = Field(90, ge=1)
     keep_requests_rows: int = Field(5_000_000, ge=1000)
+    """Both bound the rows of requests that cost nothing (refused, free, voided); the ledger keeps every other call."""
 
 
 class Settings(BaseSettings):
