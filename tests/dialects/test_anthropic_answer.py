@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from tests.dialects.recorded import cuts, meter, names, recording, with_line_ends
 from tollhouse.dialects.anthropic import ANTHROPIC
+from tollhouse.dialects.anthropic_answer import read_any_message, read_message
 from tollhouse.terms.seen import UNSEEN_TOKENS, Seen
 from tollhouse.terms.usage import Usage
 
@@ -210,3 +211,39 @@ def test_a_ping_fits_only_between_events() -> None:
     seen = msgspec.structs.replace(meter.seen)
     meter.feed(ANTHROPIC.ping)
     assert meter.seen == seen
+
+
+PLAIN = {"type": "message", "id": "msg_1", "model": "claude-sonnet-4-5", "error": None}
+PLAIN_USAGE = {"input_tokens": 12, "output_tokens": 5, "cache_creation_input_tokens": 7, "cache_read_input_tokens": 3}
+COUNTS = (0, 1, 7, 12.0, 1 << 40, (1 << 40) + 1, 1 << 70, -1, None)
+SPLITS = ({}, {"ephemeral_5m_input_tokens": 4}, {"ephemeral_1h_input_tokens": -1}, {"ephemeral_5m_input_tokens": 9})
+ODDITIES = {
+    "type": ("error", "new", None),
+    "id": ("", None),
+    "model": ("", None),
+    "error": ({"type": "api_error"}, {}),
+}
+USAGE_ODDITIES = {
+    **dict.fromkeys(PLAIN_USAGE, COUNTS),
+    "cache_creation": (None, *SPLITS),
+    "server_tool_use": (None, {}, {"web_search_requests": 2}),
+    "service_tier": (None, "", "standard", "priority"),
+    "speed": (None, "", "standard", "fast"),
+    "inference_geo": (None, "", "global", "not_available", "us"),
+    "iterations": (None, [], [{"type": "compaction", "input_tokens": 5, "output_tokens": 6}]),
+    "new": (None, 1),
+}
+
+
+@settings(max_examples=500)
+@given(st.data())
+def test_the_fast_way_to_read_an_answer_sees_what_the_other_sees(data: st.DataObject) -> None:
+    """A plain answer with up to two things else about it."""
+    message, usage = dict(PLAIN), dict(PLAIN_USAGE)
+    for target, oddities in ((message, ODDITIES), (usage, USAGE_ODDITIES)):
+        for name in data.draw(st.sets(st.sampled_from(sorted(oddities)), max_size=2)):
+            target[name] = data.draw(st.sampled_from(oddities[name]))
+    missing = data.draw(st.sampled_from([None, None, *PLAIN_USAGE]))
+    usage.pop(missing, None)
+    body = msgspec.json.encode({**message, "usage": usage})
+    assert read_message(body) == read_any_message(body)

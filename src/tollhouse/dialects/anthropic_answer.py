@@ -9,12 +9,14 @@ encrypted ("Extended thinking": the full thinking is in `signature`), so when th
 bound it; until then nothing does.
 """
 
-from typing import Any
+import re
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from tollhouse.dialects.dialect import clamp_count
+from tollhouse.dialects.dialect import MAX_REPORTED, clamp_count
 from tollhouse.dialects.framing import EventCutter, carries_nothing, decode_leniently, event_data, is_whole, text_bytes
+from tollhouse.dialects.likeness import MAX_LEARNED, PLAIN_TEXT, UNLIKE, likeness
 from tollhouse.terms.seen import UNSEEN_TOKENS, Seen
 from tollhouse.terms.usage import Usage
 
@@ -57,6 +59,39 @@ class _Error(msgspec.Struct):
     type: str | None = None
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_REPORTED)]
+
+
+class _PlainSplit(msgspec.Struct, gc=False):
+    ephemeral_5m_input_tokens: _Count = 0
+    ephemeral_1h_input_tokens: _Count = 0
+
+
+class _PlainUsage(msgspec.Struct, gc=False):
+    """The usage of nearly every answer: counts that are all sound, served the standard way, without server tools."""
+
+    input_tokens: _Count
+    output_tokens: _Count
+    cache_creation_input_tokens: _Count | None = None
+    cache_creation: _PlainSplit | None = None
+    cache_read_input_tokens: _Count | None = None
+    server_tool_use: None = None
+    service_tier: Literal["standard", ""] | None = None
+    speed: Literal["standard", ""] | None = None
+    inference_geo: Literal["global", "not_available", ""] | None = None
+    iterations: None = None
+
+
+class _PlainMessage(msgspec.Struct, gc=False):
+    """Nearly every whole answer. What it does not fit is read as `_Message`, with the same outcome but slower."""
+
+    type: Literal["message"]
+    id: str
+    model: str
+    usage: _PlainUsage
+    error: None = None
+
+
 class _Delta(msgspec.Struct, gc=False):
     type: str = ""
     text: str = ""
@@ -84,9 +119,12 @@ class _Event(msgspec.Struct, gc=False):
 
 _EVENT = msgspec.json.Decoder(_Event)
 _MESSAGE = msgspec.json.Decoder(_Message)
+_PLAIN_MESSAGE = msgspec.json.Decoder(_PlainMessage)
 
 _DELTA_HEAD = b"event: content_block_delta\ndata: "
 _DELTA_HEAD_BYTES = len(_DELTA_HEAD)
+_REST_OF_DELTA = re.compile(rb'(%b)" *\} *\}\n\n' % PLAIN_TEXT.pattern)
+"""After the opening quote of its text. Anthropic pads deltas with spaces of changing number."""
 
 _KNOWN_DELTAS = frozenset({"text_delta", "input_json_delta", "thinking_delta", "signature_delta"})
 _KNOWN_BLOCKS = frozenset({"text", "tool_use", "server_tool_use", "mcp_tool_use", "redacted_thinking"})
@@ -96,7 +134,7 @@ _HIDING_BLOCKS = frozenset({"thinking", "compaction"})
 class AnthropicMeter:
     """Meters one streamed answer. Nothing is ever edited or held back."""
 
-    __slots__ = ("_cutter", "_pending", "_thinking", "_total", "seen")
+    __slots__ = ("_before", "_cutter", "_learned", "_pending", "_text_at", "_thinking", "_total", "seen")
 
     def __init__(self) -> None:
         self.seen = Seen()
@@ -104,12 +142,20 @@ class AnthropicMeter:
         self._pending = self._cutter.pending
         self._total = _Usage()
         self._thinking = False
+        self._before = UNLIKE.before
+        self._text_at = 0
+        self._learned = 0
 
     @property
     def between_events(self) -> bool:
         return not self._pending
 
     def feed(self, chunk: bytes) -> bytes:
+        if chunk.startswith(self._before) and not self._pending:  # as the delta before, but for its text
+            rest = _REST_OF_DELTA.fullmatch(chunk, self._text_at)
+            if rest is not None:
+                self.seen.output_bound_tokens += rest.end(1) - self._text_at
+                return chunk
         if not self._pending and 0 <= chunk.find(b"\n\n") == len(chunk) - 2:
             self._see(chunk)  # nearly every chunk: one whole event
         elif is_whole(self._cutter, chunk):
@@ -133,12 +179,26 @@ class AnthropicMeter:
         except (ValueError, RecursionError):
             self._see_any(piece)
             return
-        delta = event.delta
+        seen, delta = self.seen, event.delta
+        before = seen.output_bound_tokens
         if delta is not None and delta.type == "text_delta":
             text = delta.text
-            self.seen.output_bound_tokens += len(text) if text.isascii() else text_bytes(text)
+            seen.output_bound_tokens += len(text) if text.isascii() else text_bytes(text)
         else:
             self._take(event, len(piece))
+        if delta is not None and self._learned < MAX_LEARNED and piece.endswith(b"\n\n"):
+            self._learn(piece, delta, seen.output_bound_tokens - before)
+
+    def _learn(self, piece: bytes, delta: _Delta, counted_bytes: int) -> None:
+        """Know deltas like this one by their bytes, if all that was counted is its text."""
+        text = delta.text or delta.thinking
+        if not text:
+            return
+        before, after = likeness(piece, text)
+        if len(piece) - len(before) - len(after) == counted_bytes and _REST_OF_DELTA.fullmatch(after):
+            self._learned += 1
+            self._before = before
+            self._text_at = len(before)
 
     def _see_any(self, piece: bytes) -> None:
         data = event_data(piece)
@@ -217,6 +277,26 @@ class AnthropicMeter:
 
 def read_message(body: bytes) -> Seen:
     """What a whole answer says; an error body sets `failed`. Anything else unreadable leaves everything unknown."""
+    try:
+        message = _PLAIN_MESSAGE.decode(body)
+    except (ValueError, RecursionError):
+        return read_any_message(body)
+    said = message.usage
+    short, long, split = said.cache_creation_input_tokens or 0, 0, said.cache_creation
+    if split is not None:
+        short, long = _split_writes(short, split.ephemeral_5m_input_tokens, split.ephemeral_1h_input_tokens)
+    return Seen(
+        usage=Usage(said.input_tokens, short, long, said.cache_read_input_tokens or 0, said.output_tokens),
+        input_known=True,
+        final=True,
+        complete=True,
+        served_model=message.model,
+        upstream_message_id=message.id,
+    )
+
+
+def read_any_message(body: bytes) -> Seen:
+    """As `read_message`, for whatever body comes."""
     message = decode_leniently(body, _MESSAGE)
     if message is None:
         return Seen()
@@ -268,15 +348,19 @@ def _with_tokens(usage: Usage, extra: Usage) -> Usage:
 def _cache_writes(said: _Usage) -> tuple[int, int]:
     """Tokens written to the 5-minute and the 1-hour cache.
 
-    The split came with the 1-hour cache, so a server that sends none has the 5-minute one alone. Where a split covers
-    less than the total, the server knows both: the rest counts as the dearer.
+    The split came with the 1-hour cache, so a server that sends none has the 5-minute one alone.
     """
-    total = clamp_count(said.cache_creation_input_tokens)
-    if said.cache_creation is None:
+    total, split = clamp_count(said.cache_creation_input_tokens), said.cache_creation
+    if split is None:
         return total, 0
-    short = clamp_count(said.cache_creation.ephemeral_5m_input_tokens)
-    long = clamp_count(said.cache_creation.ephemeral_1h_input_tokens)
-    return short, long + max(0, total - short - long)
+    short, long = clamp_count(split.ephemeral_5m_input_tokens), clamp_count(split.ephemeral_1h_input_tokens)
+    return _split_writes(total, short, long)
+
+
+def _split_writes(total: int, short: int, long: int) -> tuple[int, int]:
+    """Where a split covers less than the total, the server knows both caches: the rest counts as the dearer."""
+    rest = total - short - long
+    return short, long + rest if rest > 0 else long
 
 
 def _variant(said: _Usage) -> str | None:

@@ -25,6 +25,7 @@ from tollhouse.dialects.framing import (
     is_whole,
     text_bytes,
 )
+from tollhouse.dialects.likeness import MAX_LEARNED, PLAIN_TEXT, UNLIKE, likeness
 from tollhouse.terms.seen import UNSEEN_TOKENS, Seen
 from tollhouse.terms.usage import Usage
 
@@ -124,7 +125,18 @@ MAX_HELD_BACK_BYTES = 1 << 16
 class OpenAIChatMeter:
     """Meters one streamed answer and takes the usage chunk out of it if told so."""
 
-    __slots__ = ("_ahead", "_cutter", "_pending", "_started", "_swallow", "seen")
+    __slots__ = (
+        "_after",
+        "_ahead",
+        "_before",
+        "_cutter",
+        "_learned",
+        "_pending",
+        "_started",
+        "_swallow",
+        "_text_at",
+        "seen",
+    )
 
     def __init__(self, *, swallow_usage: bool) -> None:
         self.seen = Seen(hidden_output=True, output_bound_tokens=UNSEEN_TOKENS)
@@ -132,6 +144,9 @@ class OpenAIChatMeter:
         self._pending = self._cutter.pending
         self._swallow = swallow_usage
         self._started = False
+        self._before, self._after = UNLIKE
+        self._text_at = 0
+        self._learned = 0
         self._ahead = 0
         """Bytes of the pending event that were relayed already."""
 
@@ -141,6 +156,11 @@ class OpenAIChatMeter:
         return pending == 0 or (self._swallow and self._ahead == 0)
 
     def feed(self, chunk: bytes) -> bytes:
+        if chunk.startswith(self._before) and chunk.endswith(self._after) and not self._pending:
+            end = len(chunk) - len(self._after)  # as the chunk before, but for its text
+            if PLAIN_TEXT.fullmatch(chunk, self._text_at, end):
+                self.seen.output_bound_tokens += end - self._text_at
+                return chunk
         if not self._pending and 0 <= chunk.find(b"\n\n") == len(chunk) - 2:  # nearly every chunk: one whole event
             is_usage = self._see(chunk)
             return blank_lines_before(chunk) if is_usage and self._swallow else chunk
@@ -181,8 +201,23 @@ class OpenAIChatMeter:
                 event = _CHUNK.decode(piece[_HEAD_BYTES:])
             except (ValueError, RecursionError):
                 return self._see_any(piece)
-            return self._take(event, len(piece))
+            before = self.seen.output_bound_tokens
+            is_usage = self._take(event, len(piece))
+            if self._learned < MAX_LEARNED:
+                self._learn(piece, event, self.seen.output_bound_tokens - before)
+            return is_usage
         return self._see_any(piece)
+
+    def _learn(self, piece: bytes, event: _Chunk, counted_bytes: int) -> None:
+        """Know chunks like this one by their bytes, if all that was counted is its text."""
+        delta = event.choices[0].delta if event.choices else None
+        if delta is None or event.usage is not None or event.error is not None:
+            return
+        before, after = likeness(piece, delta.content or "")
+        if len(piece) - len(before) - len(after) == counted_bytes:
+            self._learned += 1
+            self._before, self._after = before, after
+            self._text_at = len(before)
 
     def _see_any(self, piece: bytes) -> bool:
         data = event_data(piece)
