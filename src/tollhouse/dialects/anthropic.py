@@ -213,23 +213,20 @@ def _look(messages: Any, system: Any) -> tuple[str, list[Any]]:
         return "content of an undocumented shape", []
     media = ""
     defined: list[Any] = []
-    waiting: list[Any] = list(messages) if isinstance(messages, list) else []
-    if isinstance(system, list):
+    waiting: list[Any] = [*messages] if messages.__class__ is list else []
+    if system.__class__ is list:
         waiting += system
-    while waiting:
-        block = waiting.pop()
+    for block in waiting:  # which grows by what is inside
         if block.__class__ is not Block:
             continue
         content, kind = block.content, block.type
-        if content.__class__ is list:
-            waiting += content
-        elif content.__class__ is Block:
-            waiting.append(content)
+        if content is not None and content.__class__ is not str:
+            waiting += content if isinstance(content, list) else (content,)
         if kind is not None and kind not in _BOUNDED_BY_BYTES:
             media = _media(block, waiting) or media
         elif block.file_id is not None:
             media = "file_id"
-        if isinstance(block.tool, Block):
+        if block.tool.__class__ is Block:
             defined.append(block.tool.definition)
     return media, defined
 

@@ -22,6 +22,9 @@ class RepeatedNameError(ValueError):
     """A name came twice in one object."""
 
 
+_equal = str.__eq__
+
+
 class Name(str):
     """A field's name. A mapping of names can be asked with plain strings, and cannot be built with a repeated name."""
 
@@ -29,9 +32,9 @@ class Name(str):
     __hash__ = str.__hash__
 
     def __eq__(self, other: object) -> bool:
-        if other.__class__ is Name and other is not self:
-            raise RepeatedNameError(str(self))
-        return str.__eq__(self, other) is True
+        if other.__class__ is not Name or other is self:
+            return _equal(self, other) is True
+        raise RepeatedNameError(str(self))
 
     def __ne__(self, other: object) -> bool:
         return not self == other

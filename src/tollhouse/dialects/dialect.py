@@ -93,9 +93,9 @@ def read_model(fields: Mapping[str, Any]) -> str:
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise invalid("model", "a model name is required, such as the ones GET /v1/models lists")
-    if len(model) > MAX_MODEL_CHARS or not model.isprintable():
-        raise invalid("model", f"a model name is at most {MAX_MODEL_CHARS} printable characters")
-    return model
+    if len(model) <= MAX_MODEL_CHARS and model.isprintable():
+        return model
+    raise invalid("model", f"a model name is at most {MAX_MODEL_CHARS} printable characters")
 
 
 def read_flag(fields: Mapping[str, Any], name: str) -> bool:
@@ -111,8 +111,8 @@ def read_flag(fields: Mapping[str, Any], name: str) -> bool:
 def read_count(fields: Mapping[str, Any], name: str, *, least: int) -> int | None:
     """A whole number, also when written `1024.0`; None when absent or null. Raises Refusal (400)."""
     value = fields.get(name)
-    if value is None:
-        return None
+    if value is None or (value.__class__ is int and least <= value <= MAX_COUNT):
+        return value  # nearly always
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MAX_COUNT:
