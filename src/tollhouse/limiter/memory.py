@@ -38,47 +38,41 @@ FREE_TICKET = FreeTicket()
 class MemoryTicket:
     """A place in the limits of one or more holders, and their tightest request limit at the time it was taken."""
 
-    __slots__ = ("_chunks", "_estimate", "_limit", "_reset_s", "_room", "_states")
+    __slots__ = ("_estimate", "_places", "_standing")
 
     def __init__(self, states: list[HolderState], tokens_estimate: int, now_s: float, wall_s: float) -> None:
-        self._states = states
-        self._estimate = tokens_estimate
-        self._chunks: list[Chunk] = []
-        self._limit = -1
-        self._room = 0
-        self._reset_s = MINUTE_S
+        places: list[tuple[HolderState, Chunk]] = []
+        """Each with where its tokens stand."""
+        room: float = math.inf
+        limit, reset_s = 0, MINUTE_S
         for state in states:
-            chunk = state.charge(now_s, tokens_estimate)
-            if chunk is not None:
-                self._chunks.append(chunk)
+            places.append((state, state.charge(now_s, tokens_estimate)))
             requests = state.requests
             if requests is not None:
-                room = requests.limit - requests.total
-                if room < self._room or self._limit < 0:
-                    self._limit, self._room, self._reset_s = requests.limit, room, MINUTE_S
-            if state.day is not None or state.month is not None:
-                for calendar in (state.day, state.month):
-                    if calendar is not None and (calendar.limit - calendar.count < self._room or self._limit < 0):
-                        self._limit = calendar.limit
-                        self._room = calendar.limit - calendar.count
-                        self._reset_s = calendar.end_s - wall_s
+                free = requests.limit - requests.total
+                if free < room:
+                    room, limit, reset_s = free, requests.limit, MINUTE_S
+            for calendar in state.calendars:
+                free = calendar.limit - calendar.count
+                if free < room:
+                    room, limit, reset_s = free, calendar.limit, calendar.end_s - wall_s
+        self._places = places
+        self._estimate = tokens_estimate
+        self._standing = None if room == math.inf else LimitStanding(limit, int(room), reset_s)
 
     def settle(self, tokens_used: int) -> None:
         """Free the parallel places and put the real tokens where the estimate stands. A second call does nothing."""
-        states = self._states
-        if not states:
-            return
-        self._states = []
-        for state in states:
-            state.in_flight -= 1
-        difference = tokens_used - self._estimate
-        if difference:
-            for chunk in self._chunks:
+        places = self._places
+        if places:
+            self._places = []
+            difference = tokens_used - self._estimate
+            for state, chunk in places:
+                state.in_flight -= 1
                 chunk.correct(difference)
 
     def remaining(self) -> LimitStanding | None:
         """`reset_s` is when the limit would be wholly free again if nobody came."""
-        return LimitStanding(self._limit, self._room, self._reset_s) if self._limit >= 0 else None
+        return self._standing
 
 
 class MemoryLimiter:
@@ -100,6 +94,8 @@ class MemoryLimiter:
         self._monotonic = monotonic
         self._wall = wall
         self._states: dict[str, HolderState] = {}
+        self._opened = 0
+        """Holders that are new since idle ones were looked for."""
 
     def __len__(self) -> int:
         """Holders kept in memory."""
@@ -109,27 +105,33 @@ class MemoryLimiter:
         """As the port says. `tokens_estimate` is at least 0."""
         now_s = self._monotonic()
         wall_s = self._wall()
-        states = []
-        opened = 0
+        states: list[HolderState] = []
         for holder in holders:
             state = self._states.get(holder.name)
-            if state is None:
-                if holder.limits == NO_LIMITS:
+            if state is None or state.limits is not holder.limits:
+                state = self._meet(holder)
+                if state is None:
                     continue
-                state = self._states[holder.name] = HolderState(holder.limits, self._timezone)
-                opened += 1
-            elif state.limits is not holder.limits:
-                state.adopt(holder.limits)
             if not state.has_room(now_s, wall_s, tokens_estimate):
-                self._drop_idle(opened, now_s, wall_s)
+                self._drop_idle(now_s, wall_s)
                 raise self._refusal(holders, tokens_estimate, now_s, wall_s)
             states.append(state)
         if not states:
             return FREE_TICKET
         ticket = MemoryTicket(states, tokens_estimate, now_s, wall_s)
-        if opened:
-            self._drop_idle(opened, now_s, wall_s)  # not before the charge: a holder looks idle until then
+        if self._opened:
+            self._drop_idle(now_s, wall_s)  # not before the charge: a holder looks idle until then
         return ticket
+
+    def _meet(self, holder: LimitHolder) -> HolderState | None:
+        """The state of a holder who is new or whose limits have changed; None if there are none to keep to."""
+        state = self._states.get(holder.name)
+        if state is not None:
+            state.adopt(holder.limits)
+        elif holder.limits != NO_LIMITS:
+            state = self._states[holder.name] = HolderState(holder.limits, self._timezone)
+            self._opened += 1
+        return state
 
     def restore(self, holder: LimitHolder, *, requests_today: int, requests_this_month: int) -> None:
         """Put back what was counted before a restart; without effect on a limit the holder does not have."""
@@ -143,9 +145,10 @@ class MemoryLimiter:
                 calendar.has_room(self._wall())  # opens the window that holds now
                 calendar.count += count
 
-    def _drop_idle(self, opened: int, now_s: float, wall_s: float) -> None:
+    def _drop_idle(self, now_s: float, wall_s: float) -> None:
         """Look at two old holders for each new one; who is busy goes to the end of those to be looked at."""
-        states = self._states
+        states, opened = self._states, self._opened
+        self._opened = 0
         for name in list(islice(states, opened * _LOOKED_AT_PER_NEW_HOLDER)):
             state = states.pop(name)
             if not state.is_idle(now_s, wall_s):

@@ -57,8 +57,8 @@ class Chunk:
 
     __slots__ = ("home", "into", "latest_s", "opened_s", "weight")
 
-    def __init__(self, home: "Rolling", now_s: float, weight: int) -> None:
-        self.home: Rolling | None = home
+    def __init__(self, home: "Rolling | None", now_s: float, weight: int) -> None:
+        self.home = home
         self.into: Chunk | None = None
         self.opened_s = now_s
         self.latest_s = now_s
@@ -69,8 +69,8 @@ class Chunk:
         chunk = self if self.into is None else self._merged()
         home = chunk.home
         if home is not None:
-            chunk.weight += difference
             home.total += difference
+            chunk.weight += difference
 
     def _merged(self) -> "Chunk":
         chunk = self
@@ -79,14 +79,22 @@ class Chunk:
         return chunk
 
 
+NO_CHUNK: Final = Chunk(None, -math.inf, 0)
+"""Older than everything and at home nowhere: never counted in, and a correction of it changes nothing."""
+
+
 class Rolling:
     """At most `limit` of weight in any 60 s. Call `has_room`, then, without a pause between, `charge`."""
 
-    __slots__ = ("chunks", "compact_above", "limit", "shared_weight", "total")
+    __slots__ = ("chunks", "compact_above", "limit", "newest", "oldest_s", "shared_weight", "total")
 
     def __init__(self, limit: int) -> None:
         self.chunks: deque[Chunk] = deque()
         self.total = 0
+        self.newest = NO_CHUNK
+        """Where a call may be counted too; it may have left the window, then it is too old for that."""
+        self.oldest_s = -math.inf
+        """No chunk's latest call was before: until this is 60 s ago there is nothing to forget. -inf: not known."""
         self.compact_above = COMPACT_ABOVE
         self.adopt(limit)
 
@@ -95,22 +103,22 @@ class Rolling:
         self.shared_weight = limit // 100 if limit > EXACT_UP_TO else 0
 
     def has_room(self, now_s: float, weight: int) -> bool:
-        self.forget_before(now_s)
+        if now_s - self.oldest_s >= MINUTE_S:
+            self.forget_before(now_s)
         return self.total + weight <= self.limit
 
     def charge(self, now_s: float, weight: int) -> Chunk:
         """Count a call that was found to have room; the answer is where its correction goes."""
         self.total += weight
-        chunks = self.chunks
-        if chunks:
-            newest = chunks[-1]
-            if newest.weight + weight <= self.shared_weight and now_s - newest.opened_s <= GRAIN_S:
-                newest.weight += weight
-                newest.latest_s = now_s
-                return newest
-            if len(chunks) >= self.compact_above:
-                self._compact()
-        chunk = Chunk(self, now_s, weight)
+        newest = self.newest
+        shared = newest.weight + weight
+        if shared <= self.shared_weight and now_s - newest.opened_s <= GRAIN_S:
+            newest.weight = shared
+            newest.latest_s = now_s
+            return newest
+        if len(self.chunks) >= self.compact_above:
+            self._compact()
+        chunk = self.newest = Chunk(self, now_s, weight)
         self.chunks.append(chunk)
         return chunk
 
@@ -132,6 +140,7 @@ class Rolling:
             gone = chunks.popleft()
             gone.home = None
             self.total -= gone.weight
+        self.oldest_s = chunks[0].latest_s if chunks else -math.inf
 
     def _compact(self) -> None:
         """Merge neighbours that corrections have made light, into the earlier object at the later time."""
@@ -172,7 +181,7 @@ class CalendarCount:
 class HolderState:
     """All limits of one holder and what counts against them. `now_s` is monotonic, `wall_s` counts from 1970 UTC."""
 
-    __slots__ = ("day", "in_flight", "limits", "month", "parallel", "requests", "timezone", "tokens")
+    __slots__ = ("calendars", "day", "in_flight", "limits", "month", "parallel", "requests", "timezone", "tokens")
 
     def __init__(self, limits: Limits, timezone: str) -> None:
         self.timezone = timezone
@@ -191,29 +200,31 @@ class HolderState:
         self.tokens = _rolling(self.tokens, limits.tokens_per_minute)
         self.day = self._calendar(self.day, limits.requests_per_day, BudgetWindow.DAY)
         self.month = self._calendar(self.month, limits.requests_per_month, BudgetWindow.MONTH)
+        self.calendars = tuple(calendar for calendar in (self.day, self.month) if calendar is not None)
 
     def has_room(self, now_s: float, wall_s: float, tokens: int) -> bool:
         """Whether every limit has room for a call of this estimate. Charges nothing."""
-        if self.parallel is not None and self.in_flight >= self.parallel:
+        parallel, requests, rolling = self.parallel, self.requests, self.tokens
+        if parallel is not None and self.in_flight >= parallel:
             return False
-        if self.requests is not None and not self.requests.has_room(now_s, 1):
+        if requests is not None and not requests.has_room(now_s, 1):
             return False
-        if self.tokens is not None and not self.tokens.has_room(now_s, tokens):
+        if rolling is not None and not rolling.has_room(now_s, tokens):
             return False
-        if self.day is not None and not self.day.has_room(wall_s):
-            return False
-        return self.month is None or self.month.has_room(wall_s)
+        for calendar in self.calendars:  # noqa: SIM110  # nearly always empty, and then a loop is the shortest way
+            if not calendar.has_room(wall_s):
+                return False
+        return True
 
-    def charge(self, now_s: float, tokens: int) -> Chunk | None:
+    def charge(self, now_s: float, tokens: int) -> Chunk:
         """Count a call that was found to have room. The caller gives back `in_flight` and corrects the chunk."""
         self.in_flight += 1
-        if self.requests is not None:
-            self.requests.charge(now_s, 1)
-        if self.day is not None:
-            self.day.count += 1
-        if self.month is not None:
-            self.month.count += 1
-        return None if self.tokens is None else self.tokens.charge(now_s, tokens)
+        requests, rolling = self.requests, self.tokens
+        if requests is not None:
+            requests.charge(now_s, 1)
+        for calendar in self.calendars:
+            calendar.count += 1
+        return NO_CHUNK if rolling is None else rolling.charge(now_s, tokens)
 
     def full(self, now_s: float, wall_s: float, tokens: int) -> list[Full]:
         """Every limit without room for this call, with the time it will have some."""
