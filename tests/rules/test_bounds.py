@@ -251,3 +251,13 @@ def test_every_choice_may_use_the_whole_cap() -> None:
     four = bound(msgspec.structs.replace(PLAIN, choices=4), FACTS, budgeted=True, default_window_tokens=1)
     assert four.amounts(1_000)[1] - one.amounts(1_000)[1] == 3_000
     assert affordable(four, room_for(1_000, four), None) == 1_000
+
+
+@given(bounds, st.integers(0, 300_000))
+def test_a_cap_of_the_client_is_sent_as_long_as_it_fits_to_the_last_unit(held: Bound, given_cap: int) -> None:
+    ask = Ask(model="opus", max_output_tokens=given_cap)
+    nusd, tokens = held.amounts(given_cap)
+    for room_nusd, room_tokens in ((nusd, tokens), (nusd, None), (None, tokens)):
+        assert choose_cap(ask, held, room_nusd, room_tokens, clamp=False) == CapChoice(given_cap)
+    for room_nusd, room_tokens in ((nusd - 1, tokens), (nusd, tokens - 1), (nusd - 1, None), (None, tokens - 1)):
+        assert choose_cap(ask, held, room_nusd, room_tokens, clamp=False) is None

@@ -44,7 +44,7 @@ NO_CAP = 2**53
 """What `affordable` says when output costs nothing: more than any model writes, and exact in JSON."""
 
 
-class Bound(msgspec.Struct, frozen=True):
+class Bound(msgspec.Struct, frozen=True, gc=False):
     """Worst case of a call as a function of its output cap.
 
     input_tokens        all of it, further rounds of server tools included
@@ -65,12 +65,12 @@ class Bound(msgspec.Struct, frozen=True):
 
     def amounts(self, max_output_tokens: int) -> tuple[int, int]:
         """Worst case with this cap: (nano-USD rounded up, tokens)."""
-        output_tokens = self.choices * max_output_tokens
-        pusd = self.input_tokens * self.input_pusd + output_tokens * self.output_pusd
-        return -(-pusd // PUSD_PER_NUSD) + self.fixed_nusd, self.input_tokens + output_tokens
+        input_tokens, output_tokens = self.input_tokens, self.choices * max_output_tokens
+        pusd = input_tokens * self.input_pusd + output_tokens * self.output_pusd
+        return -(-pusd // PUSD_PER_NUSD) + self.fixed_nusd, input_tokens + output_tokens
 
 
-class CapChoice(msgspec.Struct, frozen=True):
+class CapChoice(msgspec.Struct, frozen=True, gc=False):
     """The output cap to hold for and, if `edit`, to write into the body.
 
     clamped    lower than the call would have got with unlimited money
@@ -99,14 +99,14 @@ def bound(
     """
     card = facts.card
     window = facts.context_tokens
-    if budgeted:
+    if budgeted and (card is None or window is None or ask.unbounded or ask.server_tools):
         _refuse_unbounded(ask, facts)
     input_tokens = ask.body_bytes + overhead_tokens
     if ask.whole_window:
         input_tokens = default_window_tokens if window is None else window
     elif window is not None and window < input_tokens:
         input_tokens = window
-    uses = tool_input_tokens = fees_nusd = 0
+    tool_input_tokens = fees_nusd = 0
     if ask.server_tools:
         uses, fees_nusd = _server_tools(ask, card)
         tool_input_tokens = uses * (default_window_tokens if window is None else window)
@@ -229,9 +229,11 @@ def choose_cap(
     given = ask.max_output_tokens
     if room_nusd is None and room_tokens is None:
         return CapChoice(_wanted_cap(ask, bound, default_max_tokens) if given is None else given)
+    if given is not None:
+        nusd, tokens = bound.amounts(given)
+        if (room_nusd is None or nusd <= room_nusd) and (room_tokens is None or tokens <= room_tokens):
+            return CapChoice(given)
     room = affordable(bound, room_nusd, room_tokens)
-    if given is not None and given <= room:
-        return CapChoice(given)
     wanted = _wanted_cap(ask, bound, default_max_tokens)
     if given is None and wanted <= room:
         return CapChoice(wanted, edit=True, injected=True)

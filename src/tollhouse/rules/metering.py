@@ -71,7 +71,7 @@ CUT_BY_UPSTREAM = Ending(EndingKind.CUT_BY_UPSTREAM)
 CLIENT_GONE = Ending(EndingKind.CLIENT_GONE)
 
 
-class Settled(msgspec.Struct, frozen=True):
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """What to post. `tokens` counts input and output as token budgets do; `usage` is what is known or assumed."""
 
     kind: SettleKind

@@ -170,7 +170,9 @@ def cost(card: RateCard, usage: Usage) -> int:
     """Nano-USD of one attempt by its usage; every product summed in pico-USD, the sum rounded up once."""
     variant = usage.variant
     ladder = card.standard if variant is None else card.variants.get(variant, card.dearest)
-    rates = ladder[0] if len(ladder) == 1 else rung(ladder, usage.total_input_tokens)
+    rates = ladder[0]
+    if len(ladder) > 1 and (prompt_tokens := usage.total_input_tokens) > ladder[1].above_input_tokens:
+        rates = rung(ladder, prompt_tokens)
     pusd = usage.input_tokens * rates.input + usage.output_tokens * rates.output
     if usage.cache_read_tokens:
         pusd += usage.cache_read_tokens * rates.cache_read
@@ -198,13 +200,9 @@ def dearest_prices(card: RateCard, total_input_tokens: int) -> tuple[int, int]:
     Over cache writes and reads, audio, every listed variant, and every rung such a prompt can reach.
     """
     peaks = card.peaks
-    if len(peaks) == 1:
-        return peaks[0][1], peaks[0][2]
     reached = peaks[0]
-    for peak in peaks[1:]:
-        if total_input_tokens <= peak[0]:
-            break
-        reached = peak
+    if len(peaks) > 1 and total_input_tokens > peaks[1][0]:
+        reached = max(peak for peak in peaks if total_input_tokens > peak[0])
     return reached[1], reached[2]
 
 
