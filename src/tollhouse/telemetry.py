@@ -8,6 +8,7 @@ never a person, a key or a text of a request.
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from operator import add
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -18,32 +19,54 @@ from tollhouse.terms.events import Settlement
 from tollhouse.terms.money import NUSD_PER_USD
 
 BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_BUCKETS_US = tuple([round(bound_s * 1e6) for bound_s in BUCKETS_S])
 
 Gauges = dict[str, tuple[str, float]]
 """Metric name (without prefix) → (help, value)."""
 
 
 class Series:
-    """One provider and endpoint."""
+    """The calls of one provider and endpoint that ended in one way. Their number is the sum of a histogram."""
 
     __slots__ = (
         "amount_nusd",
-        "calls",
+        "cache_read_tokens",
+        "cache_write_tokens",
         "duration_buckets",
         "duration_us",
         "first_byte_buckets",
         "first_byte_us",
-        "tokens",
+        "input_tokens",
+        "output_tokens",
     )
 
     def __init__(self) -> None:
-        self.calls: dict[tuple[str, str], int] = defaultdict(int)
-        self.tokens: dict[str, int] = defaultdict(int)
-        self.amount_nusd: dict[str, int] = defaultdict(int)
+        self.amount_nusd = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.cache_read_tokens = 0
+        self.cache_write_tokens = 0
         self.duration_buckets = [0] * (len(BUCKETS_S) + 1)
         self.first_byte_buckets = [0] * (len(BUCKETS_S) + 1)
         self.duration_us = 0
         self.first_byte_us = 0
+
+    def merge(self, other: "Series") -> None:
+        """Take the other's counts in, when calls are told regardless of how they ended."""
+        self.duration_buckets = list(map(add, self.duration_buckets, other.duration_buckets))
+        self.first_byte_buckets = list(map(add, self.first_byte_buckets, other.first_byte_buckets))
+        for name in self.__slots__:
+            if not name.endswith("_buckets"):
+                setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def tokens(self) -> Iterator[tuple[str, int]]:
+        """By type; caches only once there was something in them."""
+        yield "input", self.input_tokens
+        yield "output", self.output_tokens
+        if self.cache_read_tokens:
+            yield "cache_read", self.cache_read_tokens
+        if self.cache_write_tokens:
+            yield "cache_write", self.cache_write_tokens
 
 
 class Telemetry:
@@ -51,7 +74,8 @@ class Telemetry:
 
     def __init__(self, gauges: Callable[[], Gauges]) -> None:
         self._gauges = gauges
-        self._series: dict[tuple[str, str], Series] = {}
+        self._series: dict[tuple[str, str, str, str], Series] = defaultdict(Series)
+        """By provider, endpoint, kind of settlement and code."""
         self._refusals: dict[tuple[str, str], int] = defaultdict(int)
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -61,24 +85,21 @@ class Telemetry:
     def settled(self, settlement: Settlement) -> None:
         """A call that held money has ended."""
         hold, settle = settlement.hold, settlement.settle
-        place = (hold.provider, hold.endpoint)
-        series = self._series.get(place)
-        if series is None:
-            series = self._series[place] = Series()
-        series.calls[settle.kind, settle.code] += 1
-        series.amount_nusd[settle.kind] += settle.amount_nusd
-        usage, tokens = settle.usage, series.tokens
-        tokens["input"] += usage.input_tokens
-        tokens["output"] += usage.output_tokens
+        series = self._series[hold.provider, hold.endpoint, settle.kind, settle.code]
+        usage = settle.usage
+        duration_us, first_byte_us = settle.duration_us, settle.first_byte_us
+        series.amount_nusd += settle.amount_nusd
+        series.input_tokens += usage.input_tokens
+        series.output_tokens += usage.output_tokens
         if usage.cache_read_tokens:
-            tokens["cache_read"] += usage.cache_read_tokens
+            series.cache_read_tokens += usage.cache_read_tokens
         if usage.cache_write_5m_tokens or usage.cache_write_1h_tokens:
-            tokens["cache_write"] += usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
-        series.duration_us += settle.duration_us
-        series.duration_buckets[bisect_left(BUCKETS_S, settle.duration_us / 1e6)] += 1
-        if settle.first_byte_us:
-            series.first_byte_us += settle.first_byte_us
-            series.first_byte_buckets[bisect_left(BUCKETS_S, settle.first_byte_us / 1e6)] += 1
+            series.cache_write_tokens += usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
+        series.duration_us += duration_us
+        series.duration_buckets[bisect_left(_BUCKETS_US, duration_us)] += 1
+        if first_byte_us:
+            series.first_byte_us += first_byte_us
+            series.first_byte_buckets[bisect_left(_BUCKETS_US, first_byte_us)] += 1
 
     def refused(self, endpoint: str, refusal: Refusal) -> None:
         """An answer of our own instead of a provider's."""
@@ -101,13 +122,17 @@ class Telemetry:
         first = HistogramMetricFamily(
             "tollhouse_first_byte_seconds", "From head to the provider's first byte.", labels=place
         )
-        for labels, series in self._series.items():
-            for (kind, code), count in series.calls.items():
-                calls.add_metric([*labels, kind, code], count)
-            for token_type, count in series.tokens.items():
+        amounts: dict[tuple[str, str, str], int] = defaultdict(int)
+        places: dict[tuple[str, str], Series] = defaultdict(Series)
+        for (provider, endpoint, kind, code), series in self._series.items():
+            calls.add_metric([provider, endpoint, kind, code], sum(series.duration_buckets))
+            amounts[provider, endpoint, kind] += series.amount_nusd
+            places[provider, endpoint].merge(series)
+        for spent_on, amount_nusd in amounts.items():
+            cost.add_metric(list(spent_on), amount_nusd / NUSD_PER_USD)
+        for labels, series in places.items():
+            for token_type, count in series.tokens():
                 tokens.add_metric([*labels, token_type], count)
-            for kind, amount_nusd in series.amount_nusd.items():
-                cost.add_metric([*labels, kind], amount_nusd / NUSD_PER_USD)
             duration.add_metric(list(labels), _cumulative(series.duration_buckets), series.duration_us / 1e6)
             first.add_metric(list(labels), _cumulative(series.first_byte_buckets), series.first_byte_us / 1e6)
         refusals = CounterMetricFamily("tollhouse_refusals", "Answers of our own.", labels=["endpoint", "code"])
