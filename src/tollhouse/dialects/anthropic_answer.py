@@ -186,14 +186,11 @@ class AnthropicMeter:
             seen.output_bound_tokens += len(text) if text.isascii() else text_bytes(text)
         else:
             self._take(event, len(piece))
-        if delta is not None and self._learned < MAX_LEARNED and piece.endswith(b"\n\n"):
-            self._learn(piece, delta, seen.output_bound_tokens - before)
+        if delta is not None and self._learned < MAX_LEARNED and (shown := delta.text or delta.thinking):
+            self._learn(piece, shown, seen.output_bound_tokens - before)
 
-    def _learn(self, piece: bytes, delta: _Delta, counted_bytes: int) -> None:
-        """Know deltas like this one by their bytes, if all that was counted is its text."""
-        text = delta.text or delta.thinking
-        if not text:
-            return
+    def _learn(self, piece: bytes, text: str, counted_bytes: int) -> None:
+        """Know deltas like this one by their bytes, if all that was counted is this text."""
         before, after = likeness(piece, text)
         if len(piece) - len(before) - len(after) == counted_bytes and _REST_OF_DELTA.fullmatch(after):
             self._learned += 1

@@ -30,8 +30,10 @@ UNLIKE: Final = Likeness(b"\xff", b"\xff")
 
 def likeness(event: bytes, text: str) -> Likeness:
     """The likeness of an event, blank line included, in which this text was found; UNLIKE if the place is in doubt."""
+    if not text or not event.endswith(b"\n\n") or b"\\" in event:
+        return UNLIKE
     inside = text.encode(errors="replace")
-    if not text or b"\\" in event or not event.endswith(b"\n\n") or event.count(b'"%b"' % inside) != 1:
+    if event.count(b'"%b"' % inside) != 1:
         return UNLIKE
     start = event.index(b'"%b"' % inside) + 1
     return Likeness(event[:start], event[start + len(inside) :])
