@@ -32,6 +32,10 @@ class Permission(StrEnum):
     METRICS = "metrics"
     """Owner, or anybody when the operator opened it."""
     OWNER = "owner"
+    OWNER_BEARER = "owner_bearer"
+    """Owner, by the master key in `Authorization: Bearer` and no other way: the route takes a body of any type, also of
+    those that a web page can make a browser send.
+    """
     OWN_CALL = "own_call"
     """Owner, or the virtual key that made the call; the handler compares."""
     KEY = "key"
@@ -68,6 +72,10 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("POST", "/api/v1/users/{user_id:path}/unblock"): Permission.OWNER,
     ("GET", "/api/v1/users/{user_id:path}"): Permission.OWNER,
     ("PATCH", "/api/v1/users/{user_id:path}"): Permission.OWNER,
+    ("POST", "/key/generate"): Permission.OWNER_BEARER,
+    ("GET", "/key/info"): Permission.OWNER_BEARER,
+    ("POST", "/key/update"): Permission.OWNER_BEARER,
+    ("POST", "/key/delete"): Permission.OWNER_BEARER,
 }
 
 _ROWS = tuple((method, compile_path(path)[0], permission) for (method, path), permission in PERMISSIONS.items())
@@ -106,7 +114,7 @@ class Gate:
         try:
             scope["tollhouse.caller"] = self.admit(scope)
         except Problem as problem:
-            await problem_response(problem)(scope, receive, send)
+            await problem_response(scope["path"], problem)(scope, receive, send)
             return
         await self.app(scope, bounded(receive, self.deps.max_body_bytes), send)
 
@@ -115,9 +123,11 @@ class Gate:
         permission = permission_of(scope["method"], scope["path"])
         if permission is Permission.PUBLIC or (permission is Permission.METRICS and self.deps.metrics_open):
             return NOBODY
+        if permission is Permission.OWNER_BEARER and not _shows_bearer(scope):
+            raise _missing("; LiteLLM's routes have no other way in")
         caller = identify(scope, self.deps)
         if caller is NOBODY:
-            raise _missing()
+            raise _missing(", or the server's Unix socket")
         if permission is Permission.KEY:
             if caller.key is None:
                 raise Problem(
@@ -195,11 +205,14 @@ def _credential(scope: Scope) -> str | None:
     return found[0] if len(set(found)) == 1 else ""
 
 
-def _missing() -> Problem:
+def _shows_bearer(scope: Scope) -> bool:
+    return any(name == b"authorization" and value[:7].lower() == b"bearer " for name, value in scope["headers"])
+
+
+def _missing(else_: str) -> Problem:
     return Problem(
         401,
         "missing_credentials",
-        "This needs the master key in `Authorization: Bearer …` (TOLLHOUSE_MASTER_KEY at the server), or the server's "
-        "Unix socket.",
+        f"This needs the master key in `Authorization: Bearer …` (TOLLHOUSE_MASTER_KEY at the server){else_}.",
         headers={"www-authenticate": "Bearer"},
     )

@@ -6,12 +6,12 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from tollhouse import __version__
-from tollhouse.controlplane import budgets, keys, me, problems, reports, system, users
+from tollhouse.controlplane import budgets, keys, litellm, me, problems, reports, system, users
 from tollhouse.controlplane.access import Gate
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.problems import NO_STORE
 
-ROUTERS = (system.router, me.router, users.router, keys.router, budgets.router, reports.router)
+ROUTERS = (system.router, me.router, users.router, keys.router, budgets.router, reports.router, litellm.router)
 
 
 def build_api(deps: ControlDeps) -> FastAPI:

@@ -1,4 +1,8 @@
-"""How the management API says no: problem details (RFC 9457) with a stable `code` and the `field` that is to blame."""
+"""How the management API says no: problem details (RFC 9457) with a stable `code` and the `field` that is to blame.
+
+Clients of LiteLLM's routes read LiteLLM's envelope instead: `error` with `message`, `type`, `param`, and the status as
+`code`. Ours is beside them as `reason`.
+"""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -12,6 +16,10 @@ from starlette.exceptions import HTTPException
 from tollhouse.terms.errors import Refusal, StorageError
 
 MAX_FIELD_ERRORS = 20
+
+LITELLM_PATHS = "/key/"
+"""What LiteLLM's routes begin with."""
+_LITELLM_TYPES = {401: "auth_error", 403: "auth_error", 404: "not_found_error"}
 
 NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
@@ -46,7 +54,10 @@ def invalid(field: str, message: str) -> Problem:
     return Problem(400, "invalid_request", f"{field}: {message}", field=field)
 
 
-def problem_response(problem: Problem, errors: Sequence[Mapping[str, str]] = ()) -> Response:
+def problem_response(path: str, problem: Problem, errors: Sequence[Mapping[str, str]] = ()) -> Response:
+    """The answer in the envelope that callers of this path read."""
+    if path.startswith(LITELLM_PATHS):
+        return _litellm_response(problem)
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
@@ -63,6 +74,19 @@ def problem_response(problem: Problem, errors: Sequence[Mapping[str, str]] = ())
     return Response(msgspec.json.encode(body), problem.status, headers, "application/problem+json")
 
 
+def _litellm_response(problem: Problem) -> Response:
+    kind = "internal_server_error" if problem.status >= 500 else "bad_request_error"
+    error = {
+        "message": problem.detail,
+        "type": _LITELLM_TYPES.get(problem.status, kind),
+        "param": problem.field or None,
+        "code": str(problem.status),
+        "reason": problem.code,
+    }
+    headers = {**NO_STORE, **problem.headers}
+    return Response(msgspec.json.encode({"error": error}), problem.status, headers, "application/json")
+
+
 def install(api: FastAPI) -> None:
     """Every way a handler can fail on purpose becomes a problem document; the rest is the server's plain 500."""
     api.add_exception_handler(Problem, _on_problem)
@@ -72,39 +96,45 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(Refusal, _on_refusal)
 
 
-async def _on_problem(_request: Request, error: Exception) -> Response:
+async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # Starlette leaves the type open
-    return problem_response(error)
+    return problem_response(request.url.path, error)
 
 
-async def _on_refusal(_request: Request, error: Exception) -> Response:
+async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     headers = {} if error.retry_after_s is None else {"retry-after": str(max(1, round(error.retry_after_s)))}
-    return problem_response(Problem(error.status, error.code, error.message, headers=headers))
+    return problem_response(request.url.path, Problem(error.status, error.code, error.message, headers=headers))
 
 
-async def _on_invalid(_request: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     """Names each wrong field; never repeats the value, which may be a secret."""
     assert isinstance(error, RequestValidationError)
     found = list(error.errors())
     if found and found[0]["type"] == "json_invalid":
         why = found[0].get("ctx", {}).get("error", "")
-        return problem_response(Problem(400, "invalid_json", f"The body is not JSON: {why}".rstrip(": ") + "."))
+        return problem_response(
+            request.url.path, Problem(400, "invalid_json", f"The body is not JSON: {why}".rstrip(": ") + ".")
+        )
     errors = [{"field": _field(item["loc"]), "message": _sentence(item)} for item in found[:MAX_FIELD_ERRORS]]
     first = errors[0] if errors else {"field": "", "message": "invalid request"}
     where = f"{first['field']}: " if first["field"] else ""
-    return problem_response(Problem(400, "invalid_request", f"{where}{first['message']}", field=first["field"]), errors)
+    return problem_response(
+        request.url.path, Problem(400, "invalid_request", f"{where}{first['message']}", field=first["field"]), errors
+    )
 
 
-async def _on_http(_request: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}.get(error.status_code, "refused")
-    return problem_response(Problem(error.status_code, code, str(error.detail), headers=error.headers))
+    return problem_response(
+        request.url.path, Problem(error.status_code, code, str(error.detail), headers=error.headers)
+    )
 
 
-async def _on_storage(_request: Request, error: Exception) -> Response:
+async def _on_storage(request: Request, error: Exception) -> Response:
     detail = f"The database did not answer as it should: {error}. Try again; `tollhouse doctor` looks closer."
-    return problem_response(Problem(503, "store_unavailable", detail, headers={"retry-after": "1"}))
+    return problem_response(request.url.path, Problem(503, "store_unavailable", detail, headers={"retry-after": "1"}))
 
 
 def _field(location: Sequence[str | int]) -> str:

@@ -73,10 +73,11 @@ def _glob(text: str) -> str:
 UserIdText = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_addressable)]
 """Any string the application chose."""
 NameText = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
-MetadataIn = Annotated[dict[str, Any], AfterValidator(_small), Field(default_factory=_no_facts)]
-ModelGlobs = Annotated[
-    list[Annotated[str, Field(max_length=200), AfterValidator(_glob)]], Field(min_length=1, max_length=200)
-]
+Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
+MetadataIn = Annotated[Metadata, Field(default_factory=_no_facts)]
+ModelGlob = Annotated[str, Field(max_length=200), AfterValidator(_glob)]
+MAX_MODELS = 200
+ModelGlobs = Annotated[list[ModelGlob], Field(min_length=1, max_length=MAX_MODELS)]
 
 CursorQuery = Annotated[str | None, Query(max_length=MAX_CURSOR_CHARS, description="`next_cursor` of the page before")]
 LimitQuery = Annotated[int, Query(ge=1, le=MAX_PAGE)]

@@ -1,0 +1,294 @@
+"""LiteLLM's key routes as its users type them: other words for what `/api/v1/keys` and `/api/v1/budgets` do.
+
+    words      a key's id is its `token`, its name `key_alias`, its hint `key_name`; a secret is `key`, shown once
+    budget     `max_budget` is the key's budget in USD; of several, the tightest is told and none is changed
+    spend      what stands against that budget, or all the key ever spent where it has none
+    deleted    is revoked: the ledger names keys for ever, these routes no longer find it
+    money      goes in and out as the exact digits of a JSON number
+
+The Content-Type of a body is not looked at. That is safe because these routes know the owner by the master key in
+`Authorization: Bearer` alone, which no web page can make a browser send.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import Connection, select
+
+from tollhouse.controlplane.budgets import new_budget
+from tollhouse.controlplane.deps import ControlDeps, Deps
+from tollhouse.controlplane.keys import KeyIn, create_key
+from tollhouse.controlplane.litellm_fields import (
+    DURATIONS,
+    DeleteIn,
+    GenerateIn,
+    KeyFields,
+    UpdateIn,
+    checked,
+    read_fields,
+)
+from tollhouse.controlplane.problems import NO_STORE, Problem, invalid
+from tollhouse.controlplane.shapes import Input, NameText
+from tollhouse.controlplane.times import iso_ns, iso_s
+from tollhouse.rules import keys as key_rules
+from tollhouse.storage import directory, ledger
+from tollhouse.storage.tables import key_secrets, virtual_keys
+from tollhouse.terms.money import decimal_usd
+from tollhouse.terms.names import ScopeKind
+from tollhouse.terms.people import Budget, BudgetUnit, BudgetWindow, VirtualKey
+
+router = APIRouter(prefix="/key", tags=["litellm"])
+
+DEFAULT_USER = "default"
+"""Whose a key is when nobody says."""
+_NO_BUDGET = "says when max_budget starts anew; give max_budget as well"
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def _takes(shape: type[Input]) -> dict[str, Any]:
+    """For the API's description, which cannot see a body that a route reads itself."""
+    content = {"application/json": {"schema": shape.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@router.post("/generate", openapi_extra=_takes(GenerateIn))
+async def generate(request: Request, deps: Deps) -> Response:
+    """Create a key, and its user on first mention; takes LiteLLM's fields."""
+    fields = await read_fields(request, GenerateIn, minted=True)
+    if fields.budget_duration is not None and fields.max_budget is None:
+        raise invalid("budget_duration", _NO_BUDGET)
+    window = fields.budget_duration or BudgetWindow.TOTAL
+    name = fields.key_alias or ""
+    wanted = checked(
+        KeyIn,
+        {
+            "user_id": fields.user_id or DEFAULT_USER,
+            "name": name,
+            "models": fields.models or None,
+            "limits": fields.limits(),
+            "budget": None if fields.max_budget is None else _budget_text(fields.max_budget, window),
+            "expires": iso_ns(fields.expires_at_ns(deps.now_ns())),
+            "metadata": fields.labels({}),
+        },
+    )
+    await deps.read(lambda connection: _alias_is_free(connection, name))
+    made = await create_key(wanted, deps)
+    key, budgets = await deps.read(lambda connection: _with_budgets(connection, _named(connection, deps, made.key_id)))
+    return _json({**_told(deps, key, budgets), "spend": Decimal(0), "key": made.key})
+
+
+@router.get("/info")
+async def info(
+    deps: Deps, key: Annotated[NameText, Query(min_length=1, description="Its secret or its id")]
+) -> Response:
+    """One key in LiteLLM's words, by its secret or its id; the secret is not repeated."""
+    await deps.shipped()
+
+    def query(connection: Connection) -> tuple[VirtualKey, tuple[Budget, ...], int]:
+        found, budgets = _with_budgets(connection, _named(connection, deps, key, field="key"))
+        rows = ledger.usage(connection, "key", key_id=found.key_id) if not budgets else ()
+        return found, budgets, sum(row.amount_nusd for row in rows)
+
+    found, budgets, spent_nusd = await deps.read(query)
+    if budgets:
+        spent_nusd = deps.standing.standing(_tightest(deps, budgets)).posted
+    return _json({"key": found.key_id, "info": {**_told(deps, found, budgets), "spend": _usd(spent_nusd)}})
+
+
+@router.post("/update", openapi_extra=_takes(UpdateIn))
+async def update(request: Request, deps: Deps) -> Response:
+    """Change the given fields of a key; effective on its next call. Null removes a limit or the budget.
+
+    The key is named by `key` (its secret or its id), or without that by `key_alias`.
+    """
+    fields = await read_fields(request, UpdateIn)
+    now_ns = deps.now_ns()
+
+    def change(connection: Connection) -> VirtualKey:
+        key = _meant(connection, deps, fields)
+        if fields.user_id not in (None, key.user_id):
+            raise invalid("user_id", f"this key stays {key.user_id!r}'s; generate another for another user")
+        name = key.name if fields.key_alias is None else fields.key_alias
+        if name != key.name:
+            _alias_is_free(connection, name)
+        changed = msgspec.structs.replace(
+            key,
+            name=name,
+            models=key.models if fields.models is None else tuple(fields.models) or None,
+            limits=fields.limits().over(key.limits),
+            expires_at_ns=fields.expires_at_ns(now_ns) if fields.duration else key.expires_at_ns,
+            metadata=fields.labels(key.metadata),
+        )
+        directory.update_key(connection, changed)
+        _change_budget(connection, deps, key, fields)
+        return changed
+
+    changed = await deps.write(change, touches=lambda key: key.user_id)
+    key, budgets = await deps.read(lambda connection: _with_budgets(connection, changed))
+    return _json({**_told(deps, key, budgets), "key": key.key_id})
+
+
+@router.post("/delete", openapi_extra=_takes(DeleteIn))
+async def delete(request: Request, deps: Deps) -> Response:
+    """Revoke keys for good, by secret, id (`keys`) or name (`key_aliases`); all of them or, if one is unknown, none."""
+    fields = await read_fields(request, DeleteIn)
+    names, aliases = fields.keys or [], fields.key_aliases or []
+    if not names and not aliases:
+        raise invalid("keys", "is empty; name keys by secret or id in `keys`, or by name in `key_aliases`")
+    now_ns = deps.now_ns()
+
+    def change(connection: Connection) -> set[str]:
+        meant = [_named(connection, deps, name, field=f"keys.{place}") for place, name in enumerate(names)]
+        meant += [_called(connection, alias, field=f"key_aliases.{place}") for place, alias in enumerate(aliases)]
+        for key in meant:
+            directory.revoke_key(connection, key.key_id, now_ns)
+        return {key.user_id for key in meant}
+
+    await deps.write(change, touches=lambda users: users.pop() if len(users) == 1 else None)
+    return _json({"deleted_keys": [*names, *aliases]})
+
+
+# Which key is meant
+
+
+def _meant(connection: Connection, deps: ControlDeps, fields: UpdateIn) -> VirtualKey:
+    if fields.key:
+        return _named(connection, deps, fields.key, field="key")
+    if fields.key_alias:
+        return _called(connection, fields.key_alias, field="key_alias")
+    raise invalid("key", "is missing: which key? Name it by its secret or id, or by `key_alias`")
+
+
+def _named(connection: Connection, deps: ControlDeps, name: str, *, field: str = "") -> VirtualKey:
+    """The key of this secret or id. Raises Problem (404), which never repeats what may be a secret."""
+    key_id: str | None = name
+    if key_rules.is_well_formed(name):
+        digest = key_rules.digest(deps.server_secret, name.encode())
+        key_id = connection.scalar(select(key_secrets.c.key_id).where(key_secrets.c.digest == digest))
+    key = None if key_id is None else directory.get_key(connection, key_id)
+    if key is None:
+        hint = "Name it by its secret or its id (`token`); `tollhouse keys list` shows those there are."
+        raise Problem(404, "not_found", f"There is no such key. {hint}", field=field)
+    if key.revoked_at_ns is not None:
+        raise Problem(404, "key_revoked", f"The key {key.key_id} was deleted; generate a new one.", field=field)
+    return key
+
+
+def _called(connection: Connection, alias: str, *, field: str) -> VirtualKey:
+    """The key of this name. Raises Problem: 404, or 409 where `/api/v1` gave the name more than once."""
+    found = _living(connection, alias)
+    if not found:
+        raise Problem(404, "not_found", f"There is no key named {alias!r}.", field=field)
+    if len(found) > 1:
+        ids = ", ".join(found)
+        raise Problem(
+            409, "alias_ambiguous", f"Several keys are named {alias!r} ({ids}); name one by its id.", field=field
+        )
+    return _alive(directory.get_key(connection, found[0]))
+
+
+def _alive(key: VirtualKey | None) -> VirtualKey:
+    assert key is not None  # its id was read in this transaction
+    return key
+
+
+def _alias_is_free(connection: Connection, alias: str) -> None:
+    """LiteLLM's names are unique among keys that are not deleted. Raises Problem (400)."""
+    if alias and (found := _living(connection, alias)):
+        raise invalid("key_alias", f"the key {found[0]} is named so already; choose another name, or update that key")
+
+
+def _living(connection: Connection, alias: str) -> Sequence[str]:
+    """Ids of the first few keys of this name that are not revoked."""
+    column = virtual_keys.c
+    wanted = select(column.key_id).where(column.name == alias, column.revoked_at_ns.is_(None))
+    return connection.scalars(wanted.order_by(column.key_id).limit(3)).all()
+
+
+# Budgets
+
+
+def _with_budgets(connection: Connection, key: VirtualKey) -> tuple[VirtualKey, tuple[Budget, ...]]:
+    """A key with its budgets in USD."""
+    budgets = directory.list_budgets(connection, scope=ScopeKind.KEY, scope_id=key.key_id)
+    return key, tuple(budget for budget in budgets if budget.unit is BudgetUnit.USD)
+
+
+def _change_budget(connection: Connection, deps: ControlDeps, key: VirtualKey, fields: KeyFields) -> None:
+    """A new amount keeps what is posted; with a new window another budget begins, at nothing. Raises Problem."""
+    given = fields.model_fields_set
+    if not given & {"max_budget", "budget_duration"}:
+        return
+    _, there = _with_budgets(connection, key)
+    if len(there) > 1:
+        ids = ", ".join(budget.budget_id for budget in there)
+        raise Problem(
+            409,
+            "several_budgets",
+            f"This key has several budgets in USD ({ids}); change them at /api/v1/budgets.",
+            field="max_budget",
+        )
+    old = there[0] if there else None
+    limit_nusd = fields.max_budget if "max_budget" in given or old is None else old.limit
+    asked = fields.budget_duration or BudgetWindow.TOTAL
+    window = asked if "budget_duration" in given or old is None else old.window
+    if limit_nusd is None and fields.budget_duration is not None:
+        raise invalid("budget_duration", _NO_BUDGET)
+    if old is not None and old.window is window and limit_nusd is not None:
+        directory.update_budget(connection, msgspec.structs.replace(old, limit=limit_nusd))
+        return
+    if old is not None:
+        directory.delete_budget(connection, old.budget_id)
+    if limit_nusd is not None:
+        text = _budget_text(limit_nusd, window)
+        directory.create_budget(connection, new_budget(deps, text, ScopeKind.KEY, key.key_id, field="max_budget"))
+
+
+def _budget_text(limit_nusd: int, window: BudgetWindow) -> str:
+    return f"{decimal_usd(limit_nusd)}/{window.value}"
+
+
+def _tightest(deps: ControlDeps, budgets: Sequence[Budget]) -> Budget:
+    return min(budgets, key=lambda budget: deps.standing.standing(budget).remaining)
+
+
+# Answers
+
+
+def _told(deps: ControlDeps, key: VirtualKey, budgets: Sequence[Budget]) -> dict[str, Any]:
+    """A key in LiteLLM's words; what only LiteLLM has is there, and empty, for clients that read it."""
+    budget = _tightest(deps, budgets) if budgets else None
+    return {
+        "token": key.key_id,
+        "token_id": key.key_id,
+        "key_name": f"sk-...{key.hint}",
+        "key_alias": key.name or None,
+        "user_id": key.user_id,
+        "team_id": None,
+        "models": [] if key.models is None else list(key.models),
+        "max_budget": None if budget is None else _usd(budget.limit),
+        "budget_duration": None if budget is None else DURATIONS[budget.window],
+        "budget_reset_at": None if budget is None else iso_s(deps.standing.standing(budget).resets_at_s),
+        "rpm_limit": key.limits.requests_per_minute,
+        "tpm_limit": key.limits.tokens_per_minute,
+        "max_parallel_requests": key.limits.parallel_requests,
+        "expires": iso_ns(key.expires_at_ns),
+        "blocked": False,
+        "metadata": key.metadata,
+        "aliases": {},
+        "permissions": {},
+        "config": {},
+        "created_at": iso_ns(key.created_at_ns),
+    }
+
+
+def _usd(amount_nusd: int) -> Decimal:
+    return Decimal(decimal_usd(amount_nusd))
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(_encode(body), 200, NO_STORE, "application/json")
