@@ -359,7 +359,7 @@ class Edge(HttpToolsProtocol):
         if last is not None and not last.response_complete:
             last.keep_alive = False  # answered first; then the connection closes
             self.flow.pause_reading()
-        else:
+        elif self.phase is not Phase.LINGER:  # else it has had its answer, and no more is written
             self.refuse_plain(status, message)
 
     def broken_off(self, half: Any, status: int, code: str, message: str) -> None:

@@ -203,6 +203,7 @@ def read_head(
     size = len(url)
     for name, value in headers:
         size += len(name) + len(value) + 4
+        value = value.rstrip(b" \t")  # no part of it (RFC 9110 section 5.5), and llhttp leaves it there
         fate = _FATE.get(name)
         if fate is None:
             if not name.startswith(NOT_FOR_PROVIDERS_PREFIXES):
