@@ -165,9 +165,24 @@ def test_unpriced_models_are_few_and_known_kinds() -> None:
             uncounted = any("hours" in key or "mchars" in key or "kpages" in key for listed in keys for key in listed)
             incomplete = any(not {"input_mtok", "output_mtok"} <= listed for listed in keys)
             assert uncounted or incomplete, f"{provider}/{model.id}"
+            assert "embed" not in model.id.lower(), f"{provider}/{model.id}"
     for name in ("anthropic", "openai"):
         chat = [model.id for provider, model, card in MODELS if provider == name and card is None]
         assert not [each for each in chat if each.startswith(("claude-opus", "claude-sonnet", "gpt-5", "gpt-6"))]
+
+
+def test_only_embeddings_go_without_an_output_price() -> None:
+    without = set()
+    for _, model, _ in PRICED:
+        listed = {key for prices in all_prices(model) for key, price in vars(prices).items() if price is not None}
+        if not any(key.startswith("output") for key in listed):
+            without.add(model.id)
+    assert {"text-embedding-3-small", "text-embedding-3-large", "text-embedding-ada-002", "voyage-4"} <= without
+    assert {"gpt-6-luna", "jev-1.13", "@cf/baai/bge-reranker-base", "ada", "davinci"}.isdisjoint(without)
+    assert all(any(word in name.lower() for word in ("embed", "bge-", "gte-", "voyage-")) for name in without)
+    small = Catalogue(DECODED, price_ids={"work": "openai"}).facts("work", "text-embedding-3-small")
+    assert small.card is not None
+    assert (small.card.input, small.card.output, small.context_tokens) == (20_000, 0, 8_192)
 
 
 # ------------------------------------------------------------------------------------------- prices by date and hour

@@ -86,6 +86,8 @@ def test_http_1_0_needs_no_host_and_keeps_nothing_alive() -> None:
 
 MESSAGES, CHAT = (Endpoint.MESSAGES, DialectName.ANTHROPIC), (Endpoint.CHAT_COMPLETIONS, DialectName.OPENAI_CHAT)
 COUNT = (Endpoint.COUNT_TOKENS, DialectName.ANTHROPIC)
+RESPONSES = (Endpoint.RESPONSES, DialectName.OPENAI_RESPONSES)
+EMBEDDINGS = (Endpoint.EMBEDDINGS, DialectName.OPENAI_EMBEDDINGS)
 MODELS = (Endpoint.MODELS, DialectName.OPENAI_CHAT)
 ANTHROPIC_MODELS = (Endpoint.MODELS, DialectName.ANTHROPIC)
 PATHS = {
@@ -99,6 +101,15 @@ PATHS = {
     b"/chat/completions": CHAT,
     b"/v1/chat/completions": CHAT,
     b"/openai/v1/chat/completions": CHAT,
+    b"/v1/responses": RESPONSES,
+    b"/responses": RESPONSES,
+    b"/v1/v1/responses": RESPONSES,
+    b"/openai/v1/responses": RESPONSES,
+    b"/v1/embeddings": EMBEDDINGS,
+    b"/openai/embeddings": EMBEDDINGS,
+    b"/v1/responses/resp_1": None,
+    b"/v1/responses/compact": None,
+    b"/anthropic/v1/responses": None,
     b"/v1/models": MODELS,
     b"/models": MODELS,
     b"/v1/models/claude-x": MODELS,

@@ -77,6 +77,17 @@ def test_what_is_not_in_the_body_takes_the_whole_window() -> None:
     assert refused.details == {"feature": "image", "setting": "prices.opus.context_tokens"}
 
 
+def test_the_window_bounds_one_prompt_of_many() -> None:
+    facts = ModelFacts(CARD, context_tokens=8_192)
+    one = msgspec.structs.replace(PLAIN, max_output_tokens=0)
+    for prompts, most in ((1, 8_192), (3, 3 * 8_192), (100, 48_000 + INPUT_OVERHEAD_TOKENS)):
+        ask = msgspec.structs.replace(one, prompts=prompts)
+        held = bound(ask, facts, budgeted=True, default_window_tokens=200_000)
+        assert held.input_tokens == most
+        assert choose_cap(ask, held, *held.amounts(0), clamp=True) == CapChoice(0)
+        assert choose_cap(ask, held, held.amounts(0)[0] - 1, None, clamp=True) is None
+
+
 def test_server_tools_cost_their_fee_and_another_window_each() -> None:
     ask = msgspec.structs.replace(PLAIN, server_tools=(ServerTool("web_search", 3), ServerTool("web_fetch", 2)))
     held = bound(ask, FACTS, budgeted=True, default_window_tokens=1)

@@ -28,7 +28,10 @@ from tollhouse.dataplane.identify import VirtualKeyScheme
 from tollhouse.dataplane.plan import Planner
 from tollhouse.dataplane.snapshot import Snapshot
 from tollhouse.dialects.anthropic import ANTHROPIC
+from tollhouse.dialects.dialect import Dialect
 from tollhouse.dialects.openai_chat import OPENAI_CHAT
+from tollhouse.dialects.openai_embeddings import OPENAI_EMBEDDINGS
+from tollhouse.dialects.openai_responses import OPENAI_RESPONSES
 from tollhouse.limiter.memory import MemoryLimiter
 from tollhouse.rules import keys
 from tollhouse.rules.budgets import window_of
@@ -38,13 +41,13 @@ from tollhouse.storage import directory, requests
 from tollhouse.storage.catalog import open_catalogue
 from tollhouse.telemetry import Gauges, Telemetry
 from tollhouse.terms.errors import Refusal, SettingsError
-from tollhouse.terms.names import DialectName
 from tollhouse.terms.people import BudgetWindow, VirtualKey
 from tollhouse.upstream.local import LocalModel
 from tollhouse.upstream.pool import Pool, PoolOptions
 from tollhouse.upstream.providers import build_provider
 from tollhouse.workers import Shipper, ShipperOptions, StrangerGate, Upkeep
 
+DIALECTS: tuple[Dialect, ...] = (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS)
 PRICES_NAME = "prices"
 PROBE_TIMEOUT_S = 3.0
 SHIP_TIMEOUT_S = 5.0
@@ -169,7 +172,7 @@ class House:
                 free_calls_per_minute=self.settings.count_tokens_per_minute,
                 cors_origins=cors_origins,
             ),
-            dialects={DialectName.ANTHROPIC: ANTHROPIC, DialectName.OPENAI_CHAT: OPENAI_CHAT},
+            dialects={dialect.name: dialect for dialect in DIALECTS},
             schemes=(self.virtual_keys,),
             planner=self.planner,
             limiter=self.limiter,

@@ -20,7 +20,7 @@ from tollhouse.upstream.providers import KINDS, ProviderSpec
 ENVIRONMENT_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 DEFAULT_MODELS = {
     "anthropic": ("claude-*",),
-    "openai": ("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*", "codex-*"),
+    "openai": ("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*", "codex-*", "text-embedding-*"),
 }
 LOCAL = "local"
 LOCAL_KEEP_ALIVE_S = 4.0

@@ -80,6 +80,8 @@ def of_refusal(refusal: Refusal, request_id: str) -> bytes:
     if refusal.retry_after_s is not None:
         wait_s = max(refusal.retry_after_s, 0.0)
         lines += f"retry-after: {int(-(-wait_s // 1))}\r\nretry-after-ms: {int(wait_s * 1000) + 1}\r\n"
+    if refusal.status == 426:
+        lines += "upgrade: HTTP/1.1\r\nconnection: upgrade\r\n"  # RFC 9110 section 15.5.22
     if refusal.should_retry is not None:
         lines += f"x-should-retry: {'true' if refusal.should_retry else 'false'}\r\n"
     return lines.encode("ascii")

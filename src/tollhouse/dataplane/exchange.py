@@ -311,15 +311,18 @@ class Exchange(Visitor):
     def answer_refusal(self, refusal: Refusal) -> None:
         """Refuse in the caller's dialect and note it in the request log."""
         self.plane.telemetry.refused(self.head.route.endpoint, refusal)
-        if self.hold is None:
-            self.note(refusal.status, refusal.code)
         status, body = self.dialect.refusal(refusal, self.request_id)
+        if self.hold is None:
+            self.note(status, refusal.code)
         if refusal.close:
             self.keep_alive = False
         self.answer(status, answer_headers.of_refusal(refusal, self.request_id) + answer_headers.own(self), body)
 
     def refuse_method(self) -> None:
         allowed = ", ".join(method.decode() for method in self.head.route.methods)
+        if self.head.read.get(b"upgrade", b"").lower() == b"websocket":
+            message = f"There are no WebSockets here; answers are streamed over HTTP. Use {allowed}."
+            raise Refusal(426, "upgrade_required", message, should_retry=False, close=True)
         raise Refusal(405, "method_not_allowed", f"Use {allowed} here.")
 
     def answer_preflight(self) -> None:
@@ -350,6 +353,7 @@ def admit(principal: Principal, attempt: Attempt) -> None:
 
 def estimate_tokens(ask: Ask) -> int:
     """What a tokens-per-minute limit sets aside until the real figure is known."""
-    return ask.body_bytes // 4 + min(
-        ask.max_output_tokens or TOKENS_PER_MINUTE_OUTPUT_ESTIMATE, TOKENS_PER_MINUTE_OUTPUT_ESTIMATE
+    cap = ask.max_output_tokens
+    return ask.body_bytes // 4 + (
+        TOKENS_PER_MINUTE_OUTPUT_ESTIMATE if cap is None else min(cap, TOKENS_PER_MINUTE_OUTPUT_ESTIMATE)
     )

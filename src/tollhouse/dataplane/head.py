@@ -5,13 +5,10 @@ client sent it.
 """
 
 import re
-from typing import TYPE_CHECKING
 
+from tollhouse.dataplane.snapshot import Proof
 from tollhouse.terms.errors import TollhouseError
 from tollhouse.terms.names import DialectName, Endpoint
-
-if TYPE_CHECKING:
-    from tollhouse.dataplane.head_reader import Proof
 
 
 class MalformedHead(TollhouseError):
@@ -51,6 +48,8 @@ def _routes() -> dict[bytes, Route]:
     messages = Route(Endpoint.MESSAGES, anthropic, b"POST")
     count = Route(Endpoint.COUNT_TOKENS, anthropic, b"POST")
     completions = Route(Endpoint.CHAT_COMPLETIONS, chat, b"POST")
+    responses = Route(Endpoint.RESPONSES, DialectName.OPENAI_RESPONSES, b"POST")
+    embeddings = Route(Endpoint.EMBEDDINGS, DialectName.OPENAI_EMBEDDINGS, b"POST")
     models = Route(Endpoint.MODELS, chat, b"GET", b"HEAD")
     anthropic_models = Route(Endpoint.MODELS, anthropic, b"GET", b"HEAD")
     routes: dict[bytes, Route] = {}
@@ -59,6 +58,8 @@ def _routes() -> dict[bytes, Route]:
         routes[root + b"/messages/count_tokens"] = count
     for root in (b"", b"/v1", b"/v1/v1", b"/openai", b"/openai/v1", b"/openai/v1/v1"):
         routes[root + b"/chat/completions"] = completions
+        routes[root + b"/responses"] = responses
+        routes[root + b"/embeddings"] = embeddings
         routes[root + b"/models"] = models
     for root in (b"/anthropic", b"/anthropic/v1", b"/anthropic/v1/v1"):
         routes[root + b"/models"] = anthropic_models
@@ -116,6 +117,7 @@ _FATE = dict.fromkeys(HOP_BY_HOP | NOT_FOR_PROVIDERS, _DROP) | dict.fromkeys(
         b"origin",
         b"user-agent",
         b"anthropic-version",
+        b"upgrade",
         b"x-claude-code-session-id",
         b"x-session-id",
         b"session-id",
@@ -153,7 +155,7 @@ class RequestHead:
     )
 
     route: Route
-    proof: "Proof"
+    proof: Proof
     """Set for data-plane paths."""
 
     def again(self, content_length: int) -> "RequestHead":

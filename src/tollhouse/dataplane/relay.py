@@ -86,7 +86,7 @@ class Relay:
             if meter is not None:
                 data = meter.feed(data)
                 if self.seen.complete:
-                    self.exchange.settle(COMPLETE)
+                    self.exchange.settle(COMPLETE, self.seen.failed)
             if data:
                 self.write(data)
             return

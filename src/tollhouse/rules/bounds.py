@@ -1,9 +1,9 @@
 """The most a call can cost, before it is sent, and the output cap its budgets leave room for.
 
 Input. A byte-level tokenizer never makes more tokens than bytes, so the bytes of the body bound the tokens of the text
-in it; `INPUT_OVERHEAD_TOKENS` covers what the provider adds unseen. No call reads more than the model's context window.
-What does not stand in the body (media, file ids, URLs, the provider's own state) is bounded by the window alone. Each
-use of a server tool may read the whole window once more.
+in it; `INPUT_OVERHEAD_TOKENS` covers what the provider adds unseen. No prompt is longer than the model's context window
+(a call for embeddings has many). What does not stand in the body (media, file ids, URLs, the provider's own state) is
+bounded by the window alone. Each use of a server tool may read the whole window once more.
 
 Price. The dearest a prompt of at most that length can meet (`prices.dearest_prices`): cache writes, listed variants,
 and only the long-context rungs it can reach.
@@ -104,8 +104,8 @@ def bound(
     input_tokens = ask.body_bytes + overhead_tokens
     if ask.whole_window:
         input_tokens = default_window_tokens if window is None else window
-    elif window is not None and window < input_tokens:
-        input_tokens = window
+    elif window is not None and window * ask.prompts < input_tokens:
+        input_tokens = window * ask.prompts
     tool_input_tokens = fees_nusd = 0
     if ask.server_tools:
         uses, fees_nusd = _server_tools(ask, card)
@@ -144,7 +144,8 @@ def _refuse_unbounded(ask: Ask, facts: ModelFacts) -> None:
         if _fee_nusd(facts.card, tool.kind) is None:
             raise _unbounded(tool.kind, f"The price of the server tool `{tool.kind}` on {ask.model} is not known.")
         if tool.max_uses is None:
-            raise _unbounded(tool.kind, f"The server tool `{tool.kind}` needs a `max_uses`, or its cost has no bound.")
+            why = "needs a `max_uses` (in Responses: the request a `max_tool_calls`), or its cost has no bound."
+            raise _unbounded(tool.kind, f"The server tool `{tool.kind}` {why}")
 
 
 def _unbounded(feature: str, why: str, *, setting: str = "") -> Refusal:

@@ -24,6 +24,8 @@ MAX_LISTED: Final = 20
 ENDPOINT_PATHS: Final[dict[DialectName, str]] = {
     DialectName.ANTHROPIC: "/v1/messages",
     DialectName.OPENAI_CHAT: "/v1/chat/completions",
+    DialectName.OPENAI_RESPONSES: "/v1/responses",
+    DialectName.OPENAI_EMBEDDINGS: "/v1/embeddings",
 }
 
 

@@ -11,14 +11,16 @@ What compiling decides:
 - **A missing price** is its parent's, as genai-prices has it: cache reads and writes cost what input does, audio what
   text does. One exception, on the strict side: a Claude model that lists cache writes without the 1-hour price pays
   twice its input price for them, as Anthropic does everywhere.
-- **No card** for a model without an input or an output price, with no prices at all (free, or just not known?) or with
-  a price by something we do not count (hours, characters, pages). The model is listed, and unpriced.
+- **Embeddings have no output**: a model known as one by its name, with an input price and no other, has output at 0.
+- **No card** for any other model without an input or an output price, with no prices at all (free, or just not known?)
+  or with a price by something we do not count (hours, characters, pages). The model is listed, and unpriced.
 - **Prices by date and hour**: a price that starts later, or holds for some hours of the day, can apply while a process
   runs. Each price is then the dearest of those that can; the file is compiled anew from the day the next price starts.
 - Variants (`when={"service_tier": "priority"}`) are named by their value. One that is not active yet counts like above.
 """
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -48,7 +50,7 @@ from tollhouse.terms.errors import StorageError
 if TYPE_CHECKING:
     from genai_prices import types as genai
 
-COMPILER_VERSION = 1
+COMPILER_VERSION = 2
 """Part of the file's name: raise it when compiling decides something else."""
 
 _Price = dict[str, Any]
@@ -63,6 +65,8 @@ _OUTPUT = (
     "output_reasoning_mtok",
     "output_citation_mtok",
 )
+_EMBEDS = re.compile(r"embed|(?:^|[/-])(?:bge|gte)-(?!reranker)|^voyage-")
+"""Names of models that turn text into vectors."""
 _CACHE_READ = ("cache_read_mtok", "cache_text_read_mtok", "cache_image_read_mtok", "cache_video_read_mtok")
 _COUNTED = frozenset(
     {
@@ -192,7 +196,9 @@ def _card(model: "genai.ModelInfo", provider: str, version: str, today: date) ->
     names = dict.fromkeys(_variant_name(each) for each in model.price_variants or ())
     variants = {name: _variant_prices(model, name, standard, today) for name in names}
     every = [*standard, *(prices for listed in variants.values() for prices in listed)]
-    if any(set(prices) - _COUNTED or "input_mtok" not in prices or "output_mtok" not in prices for prices in every):
+    embeds = _EMBEDS.search(model.id.lower()) is not None and not any(prices.keys() & _OUTPUT for prices in every)
+    needed = {"input_mtok"} if embeds else {"input_mtok", "output_mtok"}
+    if any(prices.keys() - _COUNTED or needed - prices.keys() for prices in every):
         return None
     claude = "claude" in model.id.lower()
     return rate_card(

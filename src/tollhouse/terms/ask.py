@@ -32,3 +32,5 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """OpenAI chat: the client itself asked for the usage chunk of a stream."""
     session: str = ""
     end_user: str = ""
+    prompts: int = 1
+    """Inputs that are read on their own (embeddings): each may fill the context window."""

@@ -25,6 +25,8 @@ class DialectName(StrEnum):
 
     ANTHROPIC = "anthropic"
     OPENAI_CHAT = "openai_chat"
+    OPENAI_RESPONSES = "openai_responses"
+    OPENAI_EMBEDDINGS = "openai_embeddings"
 
 
 class Endpoint(StrEnum):
@@ -33,6 +35,8 @@ class Endpoint(StrEnum):
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
     CHAT_COMPLETIONS = "chat_completions"
+    RESPONSES = "responses"
+    EMBEDDINGS = "embeddings"
     MODELS = "models"
 
 

@@ -20,7 +20,6 @@ class Kind(msgspec.Struct, frozen=True):
     """What all providers of one kind share."""
 
     base_url: str
-    dialect: DialectName
     paths: dict[Endpoint, str]
     auth_header: bytes
     auth_prefix: bytes = b""
@@ -37,7 +36,6 @@ class Kind(msgspec.Struct, frozen=True):
 KINDS: dict[str, Kind] = {
     "anthropic": Kind(
         base_url="https://api.anthropic.com",
-        dialect=DialectName.ANTHROPIC,
         paths={
             Endpoint.MESSAGES: "/v1/messages",
             Endpoint.COUNT_TOKENS: "/v1/messages/count_tokens",
@@ -49,8 +47,11 @@ KINDS: dict[str, Kind] = {
     ),
     "openai": Kind(
         base_url="https://api.openai.com/v1",
-        dialect=DialectName.OPENAI_CHAT,
-        paths={Endpoint.CHAT_COMPLETIONS: "/chat/completions"},
+        paths={
+            Endpoint.CHAT_COMPLETIONS: "/chat/completions",
+            Endpoint.RESPONSES: "/responses",
+            Endpoint.EMBEDDINGS: "/embeddings",
+        },
         auth_header=b"authorization",
         auth_prefix=b"Bearer ",
         default_path="/v1",
@@ -58,7 +59,7 @@ KINDS: dict[str, Kind] = {
         price_provider="openai",
     ),
 }
-"""Kinds with one dialect. The embedded model speaks several: it is two lanes of one provider (see `Provider.lanes`)."""
+"""One kind a vendor. The embedded model has the lanes of all of them (see `Provider.lanes`)."""
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -95,6 +96,8 @@ DIALECT_OF = {
     Endpoint.MESSAGES: DialectName.ANTHROPIC,
     Endpoint.COUNT_TOKENS: DialectName.ANTHROPIC,
     Endpoint.CHAT_COMPLETIONS: DialectName.OPENAI_CHAT,
+    Endpoint.RESPONSES: DialectName.OPENAI_RESPONSES,
+    Endpoint.EMBEDDINGS: DialectName.OPENAI_EMBEDDINGS,
 }
 
 
