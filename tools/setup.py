@@ -42,7 +42,7 @@ SHOWN_LINES = 30  # of a failed command's output
 # layer: its locks, and the commands it needs with the Debian package that has each
 LAYERS: dict[str, tuple[list[str], dict[str, str]]] = {
     "serve": (["serve.txt", "weights.txt"], {}),
-    "test": (["test.txt", "weights.txt"], {"curl": "curl"}),
+    "test": (["test.txt", "weights.txt"], {"curl": "curl", "nginx": "nginx-light"}),
     "bench": (["serve.txt", "weights.txt"], {"nginx": "nginx-light"}),
     "lock": (["lock.txt"], {}),
 }
@@ -80,7 +80,10 @@ def main(names: list[str]) -> int:
 
 def set_up(names: list[str]) -> None:
     foundation = [sys.version, str(ROOT), digest(["setup.txt"])]
-    wanted = {name: digest(LAYERS[name][0] + [OLD_SDK[1]] * (name == OLD_SDK[0])) for name in LAYERS}
+    wanted = {
+        name: digest(locks + [OLD_SDK[1]] * (name == OLD_SDK[0]), commands)
+        for name, (locks, commands) in LAYERS.items()
+    }
     package = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
     state = read_state()
     done: dict[str, str] = state.get("layers", {})
@@ -105,8 +108,9 @@ def set_up(names: list[str]) -> None:
     say(f"ready after {time.monotonic() - started:.0f} s")
 
 
-def digest(locks: Iterable[str]) -> str:
-    return hashlib.sha256(b"".join((ROOT / "requirements" / name).read_bytes() for name in locks)).hexdigest()
+def digest(locks: Iterable[str], commands: Iterable[str] = ()) -> str:
+    parts = [*((ROOT / "requirements" / name).read_bytes() for name in locks), *(name.encode() for name in commands)]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def read_state() -> dict[str, Any]:
