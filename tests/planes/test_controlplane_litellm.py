@@ -22,6 +22,18 @@ KEYS = "/api/v1/keys"
 DAY_NS = 86_400 * 10**9
 NAMES = sorted({*GenerateIn.model_fields, *UpdateIn.model_fields, *REFUSED, *IGNORED, "keys", "key_aliases", "other"})
 
+SENT_BY_CLIENTS = """
+    key_alias duration models spend max_budget user_id team_id max_parallel_requests metadata tpm_limit rpm_limit
+    budget_duration allowed_cache_controls config permissions model_max_budget model_rpm_limit model_tpm_limit
+    mcp_rpm_limit tag_rpm_limit guardrails policies prompts blocked aliases object_permission budget_fallbacks
+    budget_limits key key_name tpd_limit default_estimated_output_tokens default_estimated_output_tokens_per_model
+    budget_id end_user_budget_id tags disable_global_guardrails enable_prompt_caching throttle_on_budget_exceeded
+    enforced_params allowed_routes allowed_passthrough_routes denied_passthrough_routes allowed_vector_store_indexes
+    rpm_limit_type tpm_limit_type router_settings access_group_ids soft_budget send_invite_email key_type auto_rotate
+    rotation_interval organization_id project_id
+"""
+"""The fields of LiteLLM's request to generate a key; its clients send them all, most of them null."""
+
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
@@ -148,7 +160,9 @@ def test_every_field_arrives(desk: Desk) -> None:
 def test_what_says_nothing_is_taken(shared: Desk) -> None:
     for nothing in (None, False, "", [], {}):
         generate(shared, **dict.fromkeys(REFUSED, nothing))
-    generate(shared, **dict.fromkeys(GenerateIn.model_fields))
+    sent = SENT_BY_CLIENTS.split()
+    generate(shared, **dict.fromkeys(sent))
+    assert set(sent) >= set(GenerateIn.model_fields)
     generate(shared, key=None, key_type="default", spend=0, tpm_limit_type="best_effort_throughput")
     assert generate(shared, models=[])["models"] == generate(shared, models=["all-proxy-models"])["models"] == []
 
@@ -387,6 +401,7 @@ def test_deleted_keys_are_revoked_and_no_longer_found(desk: Desk) -> None:
     a, b, c, d = (generate(desk, user_id=user, key_alias=user) for user in ("a", "b", "c", "d"))
     answer = ok(post(desk, "/key/delete", json.dumps({"keys": [a["key"], b["token"]], "key_aliases": ["c"]})))
     assert answer == {"deleted_keys": [a["key"], b["token"], "c"]}
+    assert desk.plane.told[-1] is None  # of several users: everybody's part is read again
     for made in (a, b, c):
         assert desk.plane.own_key(made["key"]) is None
         assert desk.get(f"{KEYS}/{made['token']}")["status"] == "revoked"
@@ -396,6 +411,8 @@ def test_deleted_keys_are_revoked_and_no_longer_found(desk: Desk) -> None:
     error = refusal(post(desk, "/key/delete", json.dumps({"keys": [d["key"], "key_x"]})), 404)
     assert error["param"] == "keys.1"
     assert desk.plane.own_key(d["key"]) is not None  # all of them or none
+    many = json.dumps({"keys": ["key_x"] * 101})
+    assert refusal(post(desk, "/key/delete", many))["param"] == "keys"
     for nothing in ("{}", '{"keys":[]}', '{"keys":null,"key_aliases":[]}'):
         assert refusal(post(desk, "/key/delete", nothing))["param"] == "keys"
 

@@ -37,8 +37,8 @@ from tollhouse.controlplane.times import NS_PER_S, parse_duration_s
 from tollhouse.terms.money import parse_usd
 from tollhouse.terms.people import BudgetWindow
 
-MAX_KEYS = 500
-"""Keys that one request deletes at most."""
+MAX_KEYS = 100
+"""Keys and names of keys that one request deletes at most; each name is sought among all keys."""
 MAX_TAGS = 50
 _MAX_AMOUNT_CHARS: Final = 40
 _MAX_MONTHS: Final = 1_200
