@@ -58,7 +58,7 @@ def scripted_gateway(tmp_path_factory: pytest.TempPathFactory, provider: Scripte
                 "kind": "openai",
                 "base_url": f"{provider.url}/v1",
                 "api_key": "env:MOCK_CHAT_KEY",
-                "models": ["gpt-*"],
+                "models": ["gpt-*", "text-embedding-*"],
                 "list_models": ["gpt-4o"],
             },
         ],
