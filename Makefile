@@ -10,7 +10,7 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/debian/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench setup lock clean
+.PHONY: help demo test check bench chaos setup lock clean
 
 help: ## show this text
 	@echo 'make TARGET [ARGS=…] [PYTHON=…]'
@@ -35,6 +35,10 @@ check: ## lint, formatting, types, import contract, structure tests
 bench: ## measure side by side with nginx (ARGS='--quick --json')
 	@$(SETUP) bench
 	@$(VENV)/python -m bench $(ARGS)
+
+chaos: ## kill, starve and lock gateways under load, and check every book (ARGS='--minutes 10 --json')
+	@$(SETUP) test
+	@$(VENV)/python -m chaos $(ARGS)
 
 setup: ## only set up .venv, for an editor
 	@$(SETUP) test
