@@ -174,6 +174,7 @@ def test_tools_that_run_at_the_provider(tool: dict[str, Any], kind: str) -> None
     assert ask(tools=[tool]).server_tools == (ServerTool(kind),)
     assert ask(tools=[tool, tool], max_tool_calls=3).server_tools == (ServerTool(kind, 3),)
     item = {"type": "additional_tools", "role": "developer", "tools": [tool]}
+    assert ask(input=[item]).server_tools == (ServerTool(kind),)
     assert ask(input=[item], max_tool_calls=3).server_tools == (ServerTool(kind, 3),)
 
 

@@ -168,6 +168,14 @@ def test_reasoning_that_is_shown_unhides_the_output() -> None:
     assert (seen.hidden_output, seen.output_bound_tokens) == (False, 2)
 
 
+def test_deltas_count_by_bytes_and_an_end_mark_does_not_count() -> None:
+    created = b'data: {"type":"response.created","response":{"model":"gpt-4o"}}\n\n'
+    delta = 'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"世界"}\n\n'.encode()
+    empty = delta.replace("世界".encode(), b"")
+    chunks = [created, delta, empty, empty.replace(b"\n", b"\r\n"), b"data: [DONE]\n\n"]
+    assert meter(OPENAI_RESPONSES, chunks)[1].output_bound_tokens == 6
+
+
 def test_items_without_deltas_count_by_themselves() -> None:
     """Servers that send finished items alone are bounded as well."""
     created = b'data: {"type":"response.created","response":{"model":"gpt-4o"}}\n\n'

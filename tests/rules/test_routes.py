@@ -44,6 +44,13 @@ def test_another_dialect_is_named_with_its_endpoint(model: str) -> None:
     assert caught.value.details["endpoints"] == ["/v1/chat/completions"]
 
 
+def test_vectors_are_not_offered_instead_of_an_answer() -> None:
+    spoken = (CHAT, DialectName.OPENAI_RESPONSES, DialectName.OPENAI_EMBEDDINGS)
+    with pytest.raises(Refusal) as caught:
+        resolve((RouteRow("openai", ("gpt-*",), spoken),), "gpt-5", ANTHROPIC)
+    assert caught.value.details["endpoints"] == ["/v1/chat/completions", "/v1/responses"]
+
+
 @pytest.mark.parametrize("model", ["", "llama", "local/", "/smollm2", "unknown/claude-opus-5", "GPT-5"])
 def test_an_unknown_model_is_told_what_there_is(model: str) -> None:
     with pytest.raises(Refusal) as caught:

@@ -85,7 +85,7 @@ class _Response(msgspec.Struct):
 
 class _Event(msgspec.Struct, gc=False):
     type: str = ""
-    delta: str = ""
+    delta: str | None = None
     response: _Response | None = None
     item: msgspec.Raw = _NOTHING
     part: _Content | None = None
@@ -93,16 +93,25 @@ class _Event(msgspec.Struct, gc=False):
     code: str | int | None = None
 
 
+class _TextDelta(msgspec.Struct, gc=False):
+    """What there is to read of nearly every event."""
+
+    type: str
+    delta: str
+
+
 class _Kind(msgspec.Struct):
     type: str = ""
 
 
 _EVENT = msgspec.json.Decoder(_Event)
+_TEXT_DELTA = msgspec.json.Decoder(_TextDelta)
 _RESPONSE = msgspec.json.Decoder(_Response)
 _ITEM = msgspec.json.Decoder(_Item)
 _ITEM_KINDS = msgspec.json.Decoder(list[_Kind])
 _TOOL_USAGE = msgspec.json.Decoder(_ToolUsage)
 
+_TEXT = "response.output_text.delta"
 _DELTA_HEAD = b"event: response.output_text.delta\ndata: "
 _DELTA_HEAD_BYTES = len(_DELTA_HEAD)
 _CLOSING = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -162,15 +171,15 @@ class OpenAIResponsesMeter:
             self._see_any(piece)
             return
         try:  # nearly every event: one delta, on one line
-            event = _EVENT.decode(piece[_DELTA_HEAD_BYTES:])
+            event = _TEXT_DELTA.decode(piece[_DELTA_HEAD_BYTES:])
         except (ValueError, RecursionError):
             self._see_any(piece)
             return
         text = event.delta
-        if text:
+        if event.type == _TEXT:
             self._count(len(text) if text.isascii() else text_bytes(text))
         else:
-            self._take(event, len(piece))
+            self._see_any(piece)
 
     def _see_any(self, piece: bytes) -> None:
         data = event_data(piece)
@@ -188,14 +197,14 @@ class OpenAIResponsesMeter:
 
     def _take(self, event: _Event, size_bytes: int) -> None:
         kind = event.type
-        if kind.endswith(".delta") and event.delta:
+        if event.delta is not None and kind.endswith(".delta"):
             self._count(text_bytes(event.delta))
             if kind == "response.reasoning_text.delta":
                 self._unhide()
         elif kind in _CLOSING or kind in _OPENING:
             self._take_response(event.response or _Response(), closing=kind in _CLOSING)
         elif kind == "response.output_item.done":
-            self._count(0, _item_bytes(event.item))
+            self._count_again(_item_bytes(event.item))
         elif kind == "response.output_item.added":
             self._count(_item_bytes(event.item))
         elif kind.endswith("_part.added") and event.part is not None:
@@ -217,17 +226,25 @@ class OpenAIResponsesMeter:
             seen.complete = True
             _take_usage(seen, response)
 
-    def _count(self, in_deltas: int, in_items: int = 0) -> None:
-        """Add what was told in pieces, and what was told again."""
-        self._in_deltas = told = self._in_deltas + in_deltas
-        self._in_items = again = self._in_items + in_items
-        shown = max(told, again)
+    def _count(self, in_deltas: int) -> None:
+        """Add what was told for the first time."""
+        self._in_deltas += in_deltas
+        if self._in_deltas > self._in_items:
+            self._bound(self._in_deltas)
+
+    def _count_again(self, in_items: int) -> None:
+        """Add what was told again."""
+        self._in_items += in_items
+        if self._in_items > self._in_deltas:
+            self._bound(self._in_items)
+
+    def _bound(self, shown: int) -> None:
         seen = self.seen
         seen.output_bound_tokens = shown + UNSEEN_TOKENS if seen.hidden_output else shown
 
     def _unhide(self) -> None:
         self.seen.hidden_output = False
-        self._count(0)
+        self._bound(max(self._in_deltas, self._in_items))
 
 
 def read_response(body: bytes) -> Seen:

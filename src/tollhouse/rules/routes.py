@@ -64,7 +64,7 @@ def resolve(rows: tuple[RouteRow, ...], model: str, dialect: DialectName) -> Res
 
 
 def _wrong_dialect(row: RouteRow, model: str, dialect: DialectName) -> Refusal:
-    paths = [ENDPOINT_PATHS[spoken] for spoken in row.dialects]
+    paths = [ENDPOINT_PATHS[spoken] for spoken in row.dialects if spoken is not DialectName.OPENAI_EMBEDDINGS]
     message = f"Model {model!r} is served by {row.provider}, which is not reached by {ENDPOINT_PATHS[dialect]}; "
     message += f"send the request to {' or '.join(paths)}." if paths else "its provider row names no dialect."
     return Refusal(400, "wrong_dialect", message, details={"endpoints": paths, "provider": row.provider})
