@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = Run(directory, options.seed, scale, tell=None if options.json else _say)
     with contextlib.suppress(KeyboardInterrupt), _ended_in_order(), run:
         for kind, number in _rounds(options):
-            if until is not None and time.monotonic() > until:
+            if run.hopeless or (until is not None and time.monotonic() > until):
                 break
             run.play(kind, number)
     figures = run.figures()

@@ -54,7 +54,7 @@ class Scale:
 
 
 SHORT = Scale(load_s=0.6, locked_s=1.0, full_s=0.5, times=1)
-LONG = Scale(load_s=2.0, locked_s=10.0, full_s=2.5, times=4)
+LONG = Scale(load_s=2.0, locked_s=25.0, full_s=2.5, times=4)
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,9 @@ def behind(world: World, this: Round, dice: random.Random, scale: Scale) -> None
 
 
 def _stop(world: World, this: Round) -> None:
+    began = time.monotonic()
     code = world.gateway.stop()
+    this.facts["stop_s"] = round(time.monotonic() - began, 3)
     this.breaks("unclean_stops", f"exit code {code}", int(code != 0))
     this.killed = True  # for those who were not let in any more
 

@@ -21,6 +21,9 @@ from chaos.world import World, small_disk
 
 ROUNDS_A_WORLD = 40
 """Then a new home begins: a run of hours must not become slower and slower."""
+FAILED_MOST = 5
+"""A run ends after so many failed rounds; each keeps its home."""
+NOTE_CHARS = 600
 SUMS = ("calls", "seen_whole", "left", "crashed", "killed_again", "whole_but_unwritten", "billed_nusd", "ledger_nusd")
 TALLIES = ("refused", "provider", "rows")
 TIMES = ("start_s", "stop_s", "back_s")
@@ -94,7 +97,7 @@ class Run:
             sqlite3.Error,
             subprocess.SubprocessError,
         ) as error:
-            this.breaks("failed_rounds", f"{type(error).__name__}: {error}")
+            this.breaks("failed_rounds", f"{type(error).__name__}: {str(error)[-NOTE_CHARS:]}")
         self.rounds.append((kind, this))
         broken = {name: times for name, times in this.broken.items() if times}
         words = " ".join(f"{name}={value}" for name, value in this.facts.items() if isinstance(value, int | float))
@@ -102,6 +105,11 @@ class Run:
         if broken:
             self._fail(kind, seed, this)
         return this
+
+    @property
+    def hopeless(self) -> bool:
+        """It is time to look at what failed, not to go on."""
+        return len(self.failed) >= FAILED_MOST
 
     def _place(self, kind: str) -> Place:
         """The world for this kind of round: one for all that need the same."""
@@ -122,7 +130,7 @@ class Run:
     def _fail(self, kind: str, seed: str, this: Round) -> None:
         wanted = KINDS[kind]
         name = repr((wanted.settings, wanted.tiny_disk))
-        home = str(self._places[name].directory) if name in self._places else ""
+        home = str(self._places[name].directory if name in self._places else self._directory)
         if name in self._places:
             self._close(name, keep=True)
         again = f"make chaos ARGS='--replay {seed}'"
