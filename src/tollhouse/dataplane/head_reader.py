@@ -7,20 +7,10 @@ own and ends with it.
 """
 
 from tollhouse.dataplane.head import RequestHead, Route, read_head, route_of
-from tollhouse.dataplane.snapshot import Principal
+from tollhouse.dataplane.snapshot import Proof
 
 LENGTH = b"content-length"
 MAX_DIGITS = 18
-
-
-class Proof:
-    """Who the credential of a head belongs to, found in a certain version of the snapshot. Shared by equal heads."""
-
-    __slots__ = ("principal", "version")
-
-    def __init__(self) -> None:
-        self.principal: Principal | None = None
-        self.version = -1
 
 
 class HeadReader:

@@ -31,6 +31,16 @@ class Principal:
         )
 
 
+class Proof:
+    """Who the credential of a head belongs to, found in a certain version of the snapshot. Shared by equal heads."""
+
+    __slots__ = ("principal", "version")
+
+    def __init__(self) -> None:
+        self.principal: Principal | None = None
+        self.version = -1
+
+
 class Secret:
     """One way to prove to be a principal: a key's current secret, or an older one within its grace."""
 
