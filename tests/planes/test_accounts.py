@@ -263,7 +263,8 @@ class Law(RuleBasedStateMachine):
             latest[budget_id, start_s] = value
         self.world.restart(latest)
         for budget in self.world.budgets:
-            if budget.window is BudgetWindow.FIVE_HOURS and not any(place[0] == budget.budget_id for place in latest):
+            place = budget.budget_id, self.windows.get(budget.budget_id, (0, 0))[0]
+            if budget.window is BudgetWindow.FIVE_HOURS and place not in latest:
                 self.windows.pop(budget.budget_id, None)  # it had been looked at, never used
 
     # What always holds
