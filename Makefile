@@ -10,7 +10,7 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/debian/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench chaos setup lock clean
+.PHONY: help demo test check bench chaos soak setup lock clean
 
 help: ## show this text
 	@echo 'make TARGET [ARGS=…] [PYTHON=…]'
@@ -39,6 +39,10 @@ bench: ## measure side by side with nginx (ARGS='--quick --json')
 chaos: ## kill, starve and lock gateways under load, and check every book (ARGS='--minutes 10 --json')
 	@$(SETUP) test
 	@$(VENV)/python -m chaos $(ARGS)
+
+soak: ## flood and fuzz the wire for minutes (ARGS='--minutes 10 --json')
+	@$(SETUP) test
+	@$(VENV)/python -m tests.wire.soak $(ARGS)
 
 setup: ## only set up .venv, for an editor
 	@$(SETUP) test

@@ -7,15 +7,26 @@ of a type that raises when two of it are equal, which a mapping only asks when o
 
 msgspec refuses lone surrogates (`"\\ud800"`), which `json` and the providers accept and real clients send. Whatever
 msgspec cannot read is therefore read once more by `json`, slower; only what neither reads is refused.
+
+A value of two or three bytes becomes an object of a hundred, so the number of values is bounded as well as the bytes:
+else one body of 32 MiB took seconds, in which nobody else is served, and more than a gigabyte.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import msgspec
 
 from tollhouse.terms.errors import Refusal
+
+MAX_VALUES = 500_000
+"""In one body, names not counted. Far above what a conversation has: its length is in its strings."""
+_MANY_BYTES = 2 * MAX_VALUES
+"""A shorter body cannot have more: each value has a byte of its own and one that divides it from the next."""
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+"""One that never ends is one too: else each quote after it would be tried anew."""
 
 
 class RepeatedNameError(ValueError):
@@ -72,8 +83,10 @@ class BodyReader:
     def read(self, body: bytes) -> Mapping[str, Any]:
         """The top-level fields, each of `value_type` or ODD.
 
-        Raises Refusal (400) `invalid_json`, `invalid_request` (not an object) or `duplicate_field`.
+        Raises Refusal (400) `invalid_json`, `invalid_request` (not an object, too many values) or `duplicate_field`.
         """
+        if len(body) > _MANY_BYTES:
+            check_values(body)
         try:
             return self._decoder.decode(body)  # type: ignore[return-value]  # a Name is a str
         except (ValueError, RecursionError):
@@ -101,6 +114,25 @@ class BodyReader:
                 "Send it once: which of several counts is not defined.",
                 details={"field": name},
             )
+
+
+def check_values(body: bytes) -> None:
+    """Raises Refusal (400) `invalid_request` when there are more than MAX_VALUES; costs milliseconds per MiB at most.
+
+    Every value but the first follows a comma or a bracket. Those within strings are told apart only when there are too
+    many of all, and strings only when there are not too many of those (an escaped quote is no end of one).
+    """
+    if _openings(body) <= MAX_VALUES:
+        return
+    strings = (body.count(b'"') - body.count(b'\\"')) // 2
+    if strings > 2 * MAX_VALUES or _openings(_STRING.sub(b"", body)) > MAX_VALUES:
+        raise Refusal(
+            400, "invalid_request", f"The request body has more than {MAX_VALUES} values; send fewer at once."
+        )
+
+
+def _openings(body: bytes) -> int:
+    return body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
 def load(body: bytes) -> Any:
