@@ -123,9 +123,7 @@ def label(account: Account) -> tuple[str, str]:
     """What stands before and after the room of a budget; the same for all of its window."""
     budget = account.budget
     whose = printable(budget.whose.encode("ascii", "backslashreplace").decode("ascii"))
-    before = (
-        f"x-tollhouse-budget: {whose}\r\nx-tollhouse-budget-remaining-{budget.unit.value}: "
-    )
+    before = f"x-tollhouse-budget: {whose}\r\nx-tollhouse-budget-remaining-{budget.unit.value}: "
     after = "\r\n" if account.end_s == math.inf else f"\r\nx-tollhouse-budget-reset: {int(account.end_s)}\r\n"
     account.labels = before, after
     return account.labels
