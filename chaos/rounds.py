@@ -9,6 +9,7 @@ changed     a limit lowered and a key revoked meanwhile, then kill -9
 locked      the database locked by another program for some seconds; every call goes on
 behind      the same, until the backlog is full: 503, and back; or kill -9 or SIGTERM while it is locked
 nospace     no file may grow, neither journal nor database: 503, and back, some times; or kill -9 meanwhile
+                or soon after
 fulldisk    the same with a full disk below the journal alone (without root as `nospace`)
 """
 
@@ -102,8 +103,7 @@ def start_again(world: World, this: Round) -> None:
 def killed(world: World, this: Round, dice: random.Random, scale: Scale) -> None:
     load = _loaded(world, this, rich_keys(world, this), Mix(finish=True), dice)
     time.sleep(0.2 + dice.random() * scale.load_s)
-    kill(world, this)
-    this.calls += load.stop()
+    _killed(world, this, load)
     if dice.random() < AGAIN:
         this.facts["killed_again"] = 1
         world.start_and_die(dice.uniform(0.3, 1.5))
@@ -255,7 +255,7 @@ def _stop(world: World, this: Round) -> None:
 def nospace(world: World, this: Round, dice: random.Random, scale: Scale) -> None:
     keys = rich_keys(world, this)
     load = _loaded(world, this, keys, Mix(whole=0.5, leaving=0.1, seconds=0.4, finish=True), dice)
-    dies = dice.random() < 0.5
+    dies = dice.choice(("while it is full", "soon after", ""))
     mounted = os.path.ismount(world.journal)
     this.facts["space"] = "tmpfs" if mounted else "file size limit"
     for number in range(scale.times):
@@ -264,10 +264,14 @@ def nospace(world: World, this: Round, dice: random.Random, scale: Scale) -> Non
             refused = load.wait_for(lambda call: call.code == "journal_unavailable", 15.0)
             this.breaks("unexpected_answers", "the disk never was full", int(not refused))
             time.sleep(dice.random() * scale.full_s)
-            if dies and number == scale.times - 1:
+            last = number == scale.times - 1
+            if last and dies == "while it is full":
                 this.unwritable = True
-                kill(world, this)
-                this.calls += load.stop()
+                _killed(world, this, load)
+        if last and dies == "soon after":
+            time.sleep(1.5 * dice.random())
+            this.unwritable = True  # what waited may wait still
+            _killed(world, this, load)
         if this.killed:
             start_again(world, this)
         _must_be_back(world, this, keys[0], f"space{number}")
@@ -283,9 +287,13 @@ def _loaded(world: World, this: Round, keys: list[Key], mix: Mix, dice: random.R
     return Load(world.port, draw(mix, keys, this.name, str(dice.random())), STREAMS).start()
 
 
-def _killed_under(world: World, this: Round, load: Load) -> None:
+def _killed(world: World, this: Round, load: Load) -> None:
     kill(world, this)
     this.calls += load.stop()
+
+
+def _killed_under(world: World, this: Round, load: Load) -> None:
+    _killed(world, this, load)
     start_again(world, this)
 
 
@@ -314,13 +322,13 @@ def _short_files(world: World, dice: random.Random) -> Iterator[None]:
     pid = world.pid
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     newest = max((path.stat().st_size for path in world.journal.glob("*.journal")), default=0)
-    soft = dice.choice((0, dice.randint(0, 3_000), newest + dice.randint(0, 3_000)))
+    soft = dice.choice((0, newest + dice.randint(0, 3_000)))
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, before[1]))
     try:
         # A segment that is full is followed by a new one: only with no room for that either is the disk full.
         if soft:
             time.sleep(0.2 + dice.random() / 5)
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (min(soft, dice.randint(0, 200)), before[1]))
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (min(soft, dice.randint(0, 400)), before[1]))
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):
