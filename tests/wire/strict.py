@@ -150,7 +150,8 @@ def _request(reader: _Reader) -> Request:
 def _closes(request: Request) -> bool:
     """What follows is no request: the connection closes, or the client asked to speak something else."""
     options = {option.strip().lower() for value in request.values(b"connection") for option in value.split(b",")}
-    return request.version == b"1.0" or b"close" in options or b"upgrade" in options
+    upgrades = b"upgrade" in options and bool(request.values(b"upgrade"))
+    return request.version == b"1.0" or b"close" in options or upgrades
 
 
 def read_answers(data: bytes) -> list[Answer]:

@@ -1,6 +1,6 @@
 """The corpus with random bytes changed, in random pieces, and cut in two at every place."""
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.planes.plane import plane
@@ -26,7 +26,7 @@ SPLIT = (
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.reuse, Phase.generate))
 @given(st.lists(st.integers(0, 2**32), min_size=64, max_size=64, unique=True))
 def test_whatever_is_changed(numbers: list[int]) -> None:
     mutants = [mutant(number, CHOICES) for number in numbers]
