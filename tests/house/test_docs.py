@@ -1,0 +1,48 @@
+"""What the documents say must be so: settings that load, files that exist, commands that are there."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from tollhouse.cli import COMMANDS
+from tollhouse.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_the_settings_of_the_readme_load() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    settings = Settings(**yaml.safe_load(block))
+    assert [row.name for row in settings.providers] == ["anthropic", "openrouter"]
+    assert settings.money.organisation_budgets == ("500/month",)
+
+
+def test_links_lead_somewhere() -> None:
+    broken = [
+        f"{document.name}: {target}"
+        for document in DOCUMENTS
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8"))
+        if not (document.parent / target).exists()
+    ]
+    assert broken == []
+
+
+def test_commands_and_targets_that_are_named_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    for document in DOCUMENTS:
+        text = document.read_text("utf-8")
+        assert set(re.findall(r"`make ([a-z]+)", text)) <= targets, document.name
+        assert set(re.findall(r"^tollhouse ([a-z]+)", text, re.MULTILINE)) <= COMMANDS.keys(), document.name
+
+
+def test_rooms_of_the_architecture_exist() -> None:
+    source = ROOT / "src" / "tollhouse"
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text("utf-8")
+    way = text[text.index("## The way of a call") : text.index("## Money")]
+    words = {word.split(".")[0].split("/")[-1] for word in re.findall(r"`([a-z_./]+)`", way)}
+    files = {path.stem for path in source.rglob("*.py")} | {path.name for path in source.iterdir()}
+    assert words - files - {"tell", "settle"} == set()
