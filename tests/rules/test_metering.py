@@ -58,7 +58,7 @@ def settle(
 
 def test_what_was_not_sent_or_refused_before_work_is_void() -> None:
     assert settle(NOT_SENT) == NOTHING
-    for status in (301, 400, 401, 402, 403, 404, 409, 413, 415, 422, 429):
+    for status in (301, 400, 401, 402, 403, 404, 409, 413, 415, 422, 429, 501):
         assert settle(error_status(status)) == NOTHING
     assert NOTHING.kind is SettleKind.VOIDED
 

@@ -5,7 +5,7 @@ The law: what may have been sent is never posted at less than the provider may b
     ending                         usage known      amount                                      kind
     not sent                       -                0                                           voided
     provider refused it (4xx)      -                0                                           voided
-    server error (5xx), no usage   -                the hold                                    upper
+    server error (5xx), no usage   -                the hold (501: nothing, voided)             upper
     complete                       final            the usage, priced, even above the hold      exact
     complete                       not reported     the hold                                    upper
     cut by the upstream            final            the usage, priced                           exact
@@ -39,6 +39,9 @@ from tollhouse.terms.usage import Usage
 CANCEL_SLACK_TOKENS = 256
 """Output the provider may have generated and billed between what was observed and its noticing that we hung up:
 250 ms of cancelling and a network way at 500 tokens/s, doubled."""
+
+NOT_IMPLEMENTED = 501
+"""The one server error that says the server cannot do such work at all (RFC 9110 section 15.6.2)."""
 
 AMBIGUOUS_4XX = frozenset({408, 499})
 """Client errors said of a request whose work may have begun (timeout, client closed)."""
@@ -90,7 +93,7 @@ def error_status(status: int) -> Ending:
 
 def refused_before_work(status: int) -> bool:
     """Whether this HTTP status says that the provider did, and billed, nothing. (Redirects are not followed.)"""
-    return 300 <= status < 500 and status not in AMBIGUOUS_4XX
+    return (300 <= status < 500 and status not in AMBIGUOUS_4XX) or status == NOT_IMPLEMENTED
 
 
 def settle_amount(
