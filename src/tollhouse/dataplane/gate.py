@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SWEEP_S = 0.25
 """How often deadlines are looked at: every timeout is at most this much late."""
+SLICE = 200
+"""Connections looked at in one go: about 0.3 ms."""
 LINGER_S = 2.0
 """How long the rest of a refused body is still read and thrown away."""
 STALL_BYTES = 16 * 1024
@@ -69,27 +71,38 @@ class Gate:
         }
         self._keep_alive_ticks = round(options.keep_alive_s / SWEEP_S)
         self._stall_ticks = round(options.stall_timeout_s / SWEEP_S)
+        self._to_sweep: list[Edge] = []
+        self._pause_s = SWEEP_S
         self._timer: asyncio.TimerHandle | None = loop.call_later(SWEEP_S, self._sweep)
 
     def _sweep(self) -> None:
-        self.ticks += 1
+        """Look at every connection once in SWEEP_S; at many of them in slices, so that no call waits for thousands."""
+        if not self._to_sweep:
+            self.ticks += 1
+            self._to_sweep = list(self.edges)
+            self._pause_s = SWEEP_S / max(1, -(-len(self._to_sweep) // SLICE))
         now = self.loop.time()
-        for edge in list(self.edges):
-            age = self.ticks - edge.phase_tick
-            phase = edge.phase
-            if (edge.flow.write_paused or edge.transport.is_closing()) and self.stalled(edge):
-                edge.transport.abort()
-            elif edge.working and isinstance(edge.running, Visitor):
-                edge.running.tick(now)
-            if phase is Phase.WORK:
-                if not edge.working:
-                    edge.set_phase(Phase.IDLE)
-            elif phase is Phase.IDLE:
-                if age > (self._keep_alive_ticks if edge.served else self._limits[Phase.HEAD]):
-                    edge.transport.close()
-            elif age > self._limits[phase]:
-                edge.overdue()
-        self._timer = self.loop.call_later(SWEEP_S, self._sweep)
+        for edge in self._to_sweep[-SLICE:]:
+            if edge in self.edges:
+                self._look_at(edge, now)
+        del self._to_sweep[-SLICE:]
+        self._timer = self.loop.call_later(self._pause_s, self._sweep)
+
+    def _look_at(self, edge: "Edge", now: float) -> None:
+        age = self.ticks - edge.phase_tick
+        phase = edge.phase
+        if (edge.flow.write_paused or edge.transport.is_closing()) and self.stalled(edge):
+            edge.transport.abort()
+        elif edge.working and isinstance(edge.running, Visitor):
+            edge.running.tick(now)
+        if phase is Phase.WORK:
+            if not edge.working:
+                edge.set_phase(Phase.IDLE)
+        elif phase is Phase.IDLE:
+            if age > (self._keep_alive_ticks if edge.served else self._limits[Phase.HEAD]):
+                edge.transport.close()
+        elif age > self._limits[phase]:
+            edge.overdue()
 
     def stalled(self, edge: "Edge") -> bool:
         """Whether a client that has bytes to take took less than STALL_BYTES of them for too long."""

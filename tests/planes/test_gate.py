@@ -1,0 +1,51 @@
+"""The sweep looks at every connection once a round, at many of them in slices."""
+
+import asyncio
+from typing import Any, cast
+
+from tollhouse.dataplane.edge import Edge
+from tollhouse.dataplane.gate import SLICE, SWEEP_S, EdgeOptions, Gate, Phase
+
+
+class Watched:
+    """As much of a connection as the sweep touches; notes when it is looked at."""
+
+    def __init__(self) -> None:
+        self.phase, self.phase_tick, self.served, self.working, self.running = Phase.WORK, 0, True, False, None
+        self.flow = self.transport = self
+        self.write_paused = False
+        self.looks: list[float] = []
+
+    def is_closing(self) -> bool:
+        return False
+
+    def set_phase(self, _phase: Phase) -> None:
+        self.looks.append(asyncio.get_running_loop().time())
+
+
+async def rounds(count: int, seconds: float) -> tuple[list[Watched], Gate]:
+    def nobody(*_: Any) -> Any:
+        raise AssertionError("no request is made here")
+
+    gate = Gate(EdgeOptions(), nobody, asyncio.get_running_loop())
+    edges = [Watched() for _ in range(count)]
+    gate.edges = cast("set[Edge]", set(edges))
+    await asyncio.sleep(seconds)
+    gate.close()
+    return edges, gate
+
+
+def test_each_is_looked_at_once_a_round_and_never_all_at_once() -> None:
+    edges, gate = asyncio.run(rounds(3 * SLICE + 1, 2.6 * SWEEP_S))
+    looks = [len(edge.looks) for edge in edges]
+    assert min(looks) >= 1
+    assert max(looks) - min(looks) <= 1
+    assert gate.ticks == 2
+    moments = sorted(edge.looks[0] for edge in edges)
+    assert moments[-1] - moments[0] > SWEEP_S / 2
+
+
+def test_few_are_looked_at_together() -> None:
+    edges, gate = asyncio.run(rounds(SLICE, 1.5 * SWEEP_S))
+    assert [len(edge.looks) for edge in edges] == [1] * SLICE
+    assert gate.ticks == 1
