@@ -264,7 +264,6 @@ def test_the_end_of_its_input_alone_ends_it() -> None:
             child.kill()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
 def test_the_parents_death_alone_ends_it() -> None:
     """Its input stays open here: we hold the writing end, its parent does not."""
     spawn = "import subprocess, sys; c = subprocess.Popen(sys.argv[1:]); print(c.pid, flush=True); c.wait()"
