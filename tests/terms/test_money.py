@@ -11,7 +11,6 @@ from tollhouse.terms.money import (
     MAX_AMOUNT_NUSD,
     NUSD_PER_USD,
     PUSD_PER_NUSD,
-    PUSD_PER_USD,
     decimal_usd,
     format_usd,
     nusd_from_pusd,
@@ -23,7 +22,7 @@ AMOUNTS = st.integers(0, MAX_AMOUNT_NUSD)
 
 def test_the_units() -> None:
     assert NUSD_PER_USD == 10**9
-    assert PUSD_PER_USD == 10**12
+    assert NUSD_PER_USD * PUSD_PER_NUSD == 10**12
     assert MAX_AMOUNT_NUSD * 2 <= 2**63
 
 

@@ -204,13 +204,3 @@ def dearest_prices(card: RateCard, total_input_tokens: int) -> tuple[int, int]:
     if len(peaks) > 1 and total_input_tokens > peaks[1][0]:
         reached = max(peak for peak in peaks if total_input_tokens > peak[0])
     return reached[1], reached[2]
-
-
-def dearest_input_pusd(card: RateCard) -> int:
-    """Highest price of an input token of any call, however long its prompt."""
-    return card.peaks[-1][1]
-
-
-def dearest_output_pusd(card: RateCard) -> int:
-    """Highest price of an output token of any call, however long its prompt."""
-    return card.peaks[-1][2]

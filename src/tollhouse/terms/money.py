@@ -4,7 +4,6 @@ from decimal import Decimal, InvalidOperation
 
 NUSD_PER_USD = 1_000_000_000
 PUSD_PER_NUSD = 1_000
-PUSD_PER_USD = NUSD_PER_USD * PUSD_PER_NUSD
 MAX_AMOUNT_NUSD = 2**62
 """Largest amount stored: fits a signed 64-bit column with room for one addition (about 4.6 billion USD)."""
 
