@@ -25,9 +25,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tollhouse.dataplane import reply
+from tollhouse.dataplane.farewell import Farewell
 from tollhouse.dataplane.gate import Gate, Phase
 from tollhouse.dataplane.head import MalformedHead, RequestHead, check_asgi_body
 from tollhouse.dataplane.head_reader import HeadReader
@@ -51,7 +51,7 @@ def protocol_class(gate: Gate) -> Callable[..., "Edge"]:
     return BoundEdge
 
 
-class Edge(HttpToolsProtocol):
+class Edge(Farewell):
     """One client connection."""
 
     def __init__(self, gate: Gate, **uvicorn_arguments: Any) -> None:
@@ -62,21 +62,17 @@ class Edge(HttpToolsProtocol):
         self.heads = HeadReader(gate.options.max_head_bytes)
         self.served = False
         self.head_bytes = 0
+        self.lacking_bytes = 0
+        """Of the body that is read without the parser."""
         self.deaf = False
         self.lingered_bytes = 0
-        self.running: Any = None
-        """The request whose turn it is: a Visitor or one of uvicorn's cycles."""
-        self.cycle: Any
+        self.running = None
         self.turning = False
         self.half_read: RequestHead | None = None
         """The parser stopped behind this head, though a body follows."""
         self.stalled_tick = 0
         self.unsent_bytes = 0
         self.asgi_body_bytes = 0
-
-    def set_phase(self, phase: Phase) -> None:
-        self.phase = phase
-        self.phase_tick = self.gate.ticks
 
     # --- asyncio.Protocol
 
@@ -114,7 +110,38 @@ class Edge(HttpToolsProtocol):
                 return
         if self.deaf:
             return
-        if self.phase is Phase.HEAD or self.phase is Phase.IDLE:
+        if self.phase is Phase.IDLE:
+            head = self.heads.known(data)
+            if head is not None:
+                self.lacking_bytes = head.content_length
+                self.head_complete(head)
+                data = self.take_body(data[self.heads.body_at :])
+        elif self.lacking_bytes:
+            data = self.take_body(data)
+        if data:
+            self.parse(data)
+
+    def take_body(self, data: bytes) -> bytes:
+        """Pieces of a body whose head was known, told of as the parser does; the answer is what lies behind it."""
+        lacking_bytes = self.lacking_bytes
+        size = len(data)
+        if size < lacking_bytes:
+            self.lacking_bytes = lacking_bytes - size
+            self.on_body(data)
+            return b""
+        self.lacking_bytes = 0
+        rest = b""
+        if size > lacking_bytes:
+            data, rest = data[:lacking_bytes], data[lacking_bytes:]
+        self.on_body(data)
+        self.on_message_complete()
+        return b"" if self.deaf else rest
+
+    def parse(self, data: bytes) -> None:
+        """What is not known is read by the parser, which tells of it by the callbacks below."""
+        idle = self.phase is Phase.IDLE
+        self.heads.incoming = data if idle else b""
+        if idle or self.phase is Phase.HEAD:
             self.head_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -176,7 +203,7 @@ class Edge(HttpToolsProtocol):
             return
         parser = self.parser
         upgrade = parser.should_upgrade()
-        head, route = self.heads.read(
+        head = self.heads.read(
             parser.get_method(),
             self.url,
             self.headers,
@@ -186,16 +213,21 @@ class Edge(HttpToolsProtocol):
         self.head_bytes = 0
         if upgrade and head.has_body:
             self.half_read = head
-        if route is None:
+        if head.route is None:
             check_asgi_body(head.content_length)
             self.set_phase(Phase.BODY)
             self.hand_to_asgi(head)
-            return
-        self.set_phase(Phase.BODY)
-        head.route = route
-        visitor = self.gate.make_visitor(self, head)
-        self.cycle = visitor
-        if not self.working:
+        else:
+            self.head_complete(head)
+
+    def head_complete(self, head: RequestHead) -> None:
+        """A data-plane request: its turn now, or after those before it."""
+        gate = self.gate
+        self.phase = Phase.BODY
+        self.phase_tick = gate.ticks
+        visitor = self.cycle = gate.make_visitor(self, head)
+        running = self.running
+        if running is None or running.response_complete:
             self.take_turn(visitor)
         else:
             self.pipeline.appendleft((visitor, self.app))  # type: ignore[arg-type]
@@ -207,20 +239,14 @@ class Edge(HttpToolsProtocol):
         if isinstance(cycle, Visitor):
             if cycle.response_complete or self.phase is Phase.LINGER:
                 return
+            gate = self.gate
             size = len(data)
             cycle.body.append(data)
             cycle.body_bytes += size
-            self.gate.buffered_bytes += size
-            options = self.gate.options
-            if cycle is not self.running:  # its turn to be refused has not come
-                if cycle.body_bytes > options.max_body_bytes or self.gate.buffered_bytes > options.max_buffered_bytes:
-                    self.flow.pause_reading()
-            elif cycle.body_bytes > options.max_body_bytes:
-                self.too_large(cycle)
-            elif self.gate.buffered_bytes > options.max_buffered_bytes:
-                cycle.refuse(
-                    503, "overloaded", "Too many request bodies are being received at once; try again shortly."
-                )
+            gate.buffered_bytes += size
+            options = gate.options
+            if cycle.body_bytes > options.max_body_bytes or gate.buffered_bytes > options.max_buffered_bytes:
+                self.too_much(cycle)
             return
         if self.phase is Phase.LINGER or cycle is None or cycle.response_complete:
             return
@@ -248,7 +274,8 @@ class Edge(HttpToolsProtocol):
     def take_turn(self, visitor: Visitor) -> None:
         self.running = visitor
         self.phase_tick = self.gate.ticks  # a body that had to wait is not late
-        if max(visitor.head.content_length, visitor.body_bytes) > self.gate.options.max_body_bytes:
+        most = self.gate.options.max_body_bytes
+        if visitor.head.content_length > most or visitor.body_bytes > most:
             self.too_large(visitor)
             return
         visitor.arrived()
@@ -273,6 +300,15 @@ class Edge(HttpToolsProtocol):
             log.exception("a call ended in a bug of ours")
             if not visitor.response_complete:
                 visitor.failed()
+
+    def too_much(self, visitor: Visitor) -> None:
+        """This body, or all bodies together, outgrew what may be kept."""
+        if visitor is not self.running:
+            self.flow.pause_reading()  # its turn to be refused has not come
+        elif visitor.body_bytes > self.gate.options.max_body_bytes:
+            self.too_large(visitor)
+        else:
+            visitor.refuse(503, "overloaded", "Too many request bodies are being received at once; try again shortly.")
 
     def too_large(self, visitor: Visitor) -> None:
         limit = self.gate.options.max_body_bytes
@@ -318,82 +354,3 @@ class Edge(HttpToolsProtocol):
             if self.phase is Phase.WORK:
                 self.set_phase(Phase.IDLE)
             self.flow.resume_reading()
-
-    # --- ends of an answer
-
-    def finish(self, visitor: Visitor) -> None:
-        visitor.response_complete = True
-        visitor.forget_body()
-        if visitor.keep_alive:
-            self.on_response_complete()
-        elif visitor.body_pending or self.deaf:
-            self.linger()
-        else:
-            self.transport.close()
-            self.on_response_complete()
-
-    def linger(self) -> None:
-        """Say that no more comes, and throw away what still does: a close with unread bytes would reset the connection
-        and lose the answer (RFC 9112 §9.6).
-        """
-        if self.transport.is_closing():
-            return
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.set_phase(Phase.LINGER)
-        self.flow.resume_reading()
-
-    # --- what is wrong
-
-    def broken(self, status: int, code: str, message: str) -> None:
-        """Bytes that are not a request: answer, in order, whoever can still be answered, then close."""
-        self.deaf = True
-        half = self.cycle if self.phase is Phase.BODY else None
-        if half is not None and half is self.running:
-            self.broken_off(half, status, code, message)
-            return
-        waiting = [entry for entry in self.pipeline if entry[0] is not half]
-        self.pipeline.clear()
-        self.pipeline.extend(waiting)
-        last = waiting[0][0] if waiting else self.running
-        if last is not None and not last.response_complete:
-            last.keep_alive = False  # answered first; then the connection closes
-            self.flow.pause_reading()
-        elif self.phase is not Phase.LINGER:  # else it has had its answer, and no more is written
-            self.refuse_plain(status, message)
-
-    def broken_off(self, half: Any, status: int, code: str, message: str) -> None:
-        """The body of the request whose turn it is will not come to its end."""
-        half.keep_alive = False
-        if half.response_complete:
-            self.linger()
-        elif isinstance(half, Visitor):
-            half.refuse(status, code, message)
-        else:
-            half.disconnected = True
-            half.message_event.set()
-            self.transport.close() if half.response_started else self.refuse_plain(status, message)
-
-    def overdue(self) -> None:
-        """The sweep found the phase's time is up."""
-        if self.pipeline or (self.phase is Phase.HEAD and self.working):
-            self.phase_tick = self.gate.ticks  # reading is paused or an answer is under way: not the client's fault
-        elif self.phase is Phase.LINGER:
-            self.transport.close()
-        elif self.phase is Phase.HEAD:
-            self.refuse_plain(408, f"the request head was not complete within {self.gate.options.head_timeout_s:g} s")
-        else:
-            self.broken(
-                408, "body_timeout", f"The request body was not complete within {self.gate.options.body_timeout_s:g} s."
-            )
-
-    @property
-    def working(self) -> bool:
-        """An answer is owed."""
-        return self.running is not None and not self.running.response_complete
-
-    def refuse_plain(self, status: int, message: str) -> None:
-        """Before a request is known there is no dialect: plain text, and the connection closes."""
-        self.deaf = True
-        self.transport.write(reply.plain(status, message))
-        self.linger()

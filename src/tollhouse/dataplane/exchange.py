@@ -89,6 +89,7 @@ class Exchange(Visitor):
         "provider_name",
         "relay",
         "request_id",
+        "route",
         "telling",
         "ticket",
     )
@@ -97,6 +98,8 @@ class Exchange(Visitor):
         super().__init__(edge, head)
         self.plane = plane
         self.gate = gate
+        assert head.route is not None
+        self.route = head.route
         self.dialect = plane.dialects[head.route.dialect]
         self.at_ns = plane.now_ns()
         self.request_id = plane.request_id()
@@ -114,7 +117,7 @@ class Exchange(Visitor):
         """identify: who is it. A head that may not go on is answered before its body is read."""
         head = self.head
         try:
-            if head.method not in head.route.methods:
+            if head.method not in self.route.methods:
                 self.answer_preflight() if head.method == b"OPTIONS" else self.refuse_method()
                 return
             if self.gate.draining:
@@ -136,9 +139,9 @@ class Exchange(Visitor):
         plane, head = self.plane, self.head
         try:
             ask = self.ask = self.dialect.read(self.whole_body())
-            attempt = plane.planner.plan(ask.model, head.route.endpoint)[0]
+            attempt = plane.planner.plan(ask.model, self.route.endpoint)[0]
             admit(principal, attempt)
-            if head.route.endpoint is Endpoint.COUNT_TOKENS:
+            if self.route.endpoint is Endpoint.COUNT_TOKENS:
                 await count_tokens(self, principal, attempt)
                 return
             self.ticket = await plane.limiter.take(principal.holders, estimate_tokens(ask))
@@ -248,7 +251,7 @@ class Exchange(Visitor):
         principal = self.principal
         if principal is None or self.response_complete:
             return
-        if self.head.route.endpoint is Endpoint.MODELS:
+        if self.route.endpoint is Endpoint.MODELS:
             answer_models(self, principal)
             return
         self.telling = True
@@ -310,7 +313,7 @@ class Exchange(Visitor):
 
     def answer_refusal(self, refusal: Refusal) -> None:
         """Refuse in the caller's dialect and note it in the request log."""
-        self.plane.telemetry.refused(self.head.route.endpoint, refusal)
+        self.plane.telemetry.refused(self.route.endpoint, refusal)
         status, body = self.dialect.refusal(refusal, self.request_id)
         if self.hold is None:
             self.note(status, refusal.code)
@@ -319,7 +322,7 @@ class Exchange(Visitor):
         self.answer(status, answer_headers.of_refusal(refusal, self.request_id) + answer_headers.own(self), body)
 
     def refuse_method(self) -> None:
-        allowed = ", ".join(method.decode() for method in self.head.route.methods)
+        allowed = ", ".join(method.decode() for method in self.route.methods)
         if self.head.read.get(b"upgrade", b"").lower() == b"websocket":
             message = f"There are no WebSockets here; answers are streamed over HTTP. Use {allowed}."
             raise Refusal(426, "upgrade_required", message, should_retry=False, close=True)
@@ -330,7 +333,7 @@ class Exchange(Visitor):
         origin = self.head.read.get(b"origin")
         if origin is None or origin not in self.plane.options.cors_origins:
             raise Refusal(403, "origin_not_allowed", "This origin is not on the list (listen.cors_origins).")
-        headers = answer_headers.preflight(origin, b", ".join(self.head.route.methods))
+        headers = answer_headers.preflight(origin, b", ".join(self.route.methods))
         self.answer(204, headers, b"")
 
     def note(self, status: int, code: str) -> None:

@@ -6,6 +6,8 @@ client sent it.
 
 import re
 
+import msgspec
+
 from tollhouse.dataplane.snapshot import Proof
 from tollhouse.terms.errors import TollhouseError
 from tollhouse.terms.names import DialectName, Endpoint
@@ -133,59 +135,37 @@ _ONLY_ONCE = frozenset(
 _HOST = re.compile(rb"\A(?:[A-Za-z0-9._~%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?\Z")
 
 
-class RequestHead:
+class RequestHead(msgspec.Struct, eq=False):
     """A head that passed all checks. `read` holds the headers of ours by name; `forwarded` are whole lines for the
     provider.
     """
 
-    __slots__ = (
-        "client",
-        "content_length",
-        "expect_continue",
-        "forwarded",
-        "keep_alive",
-        "method",
-        "path",
-        "proof",
-        "query",
-        "read",
-        "route",
-        "session",
-        "version",
-    )
-
-    route: Route
-    proof: Proof
-    """Set for data-plane paths."""
+    method: bytes
+    path: bytes
+    query: bytes
+    version: str
+    keep_alive: bool
+    content_length: int = 0
+    expect_continue: bool = False
+    read: dict[bytes, bytes] = {}
+    forwarded: bytes = b""
+    client: str = ""
+    """By which tool: `claude-cli/2.1 (…)` is `claude-cli`."""
+    session: str = ""
+    """The tool's own name of the conversation, for attribution."""
+    route: Route | None = None
+    """None: the path is not of the data plane and goes to ASGI."""
+    proof: Proof = msgspec.field(default_factory=Proof)
 
     def again(self, content_length: int) -> "RequestHead":
         """The same head of another request, with a body of another length."""
-        head = RequestHead.__new__(RequestHead)
-        head.method, head.path, head.query, head.version = self.method, self.path, self.query, self.version
-        head.keep_alive, head.expect_continue = self.keep_alive, self.expect_continue
-        head.read, head.forwarded, head.proof = self.read, self.forwarded, self.proof
-        head.client, head.session = self.client, self.session
+        head = self.__copy__()
         head.content_length = content_length
         return head
 
     @property
     def has_body(self) -> bool:
         return self.content_length > 0 or b"transfer-encoding" in self.read
-
-    def __init__(self, method: bytes, path: bytes, query: bytes, version: str, keep_alive: bool) -> None:
-        self.method = method
-        self.path = path
-        self.query = query
-        self.version = version
-        self.keep_alive = keep_alive
-        self.content_length = 0
-        self.expect_continue = False
-        self.read: dict[bytes, bytes] = {}
-        self.forwarded = b""
-        self.client = ""
-        """By which tool: `claude-cli/2.1 (…)` is `claude-cli`."""
-        self.session = ""
-        """The tool's own name of the conversation, for attribution."""
 
 
 def read_head(
@@ -228,6 +208,7 @@ def read_head(
     head.client = agent.split("/", 1)[0].split(" ", 1)[0][:MAX_CLIENT_CHARS]
     head.session = next((read[name] for name in SESSION_HEADERS if read.get(name)), b"").decode("latin-1")
     head.session = head.session[:MAX_SESSION_CHARS]
+    head.route = route_of(head)
     return head
 
 

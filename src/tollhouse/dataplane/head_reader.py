@@ -1,64 +1,70 @@
 """Reads the heads of one connection, and knows a head it has just read when it comes again.
 
-A client on a kept connection sends the same head time after time, but for Content-Length. Such a head is not checked,
-sorted and identified anew: it is compared, all of it, with the last one, and what was found then is true again. What
-was found includes who it is (`Proof`), as long as nobody changed the directory since. The memory is the connection's
-own and ends with it.
+A client on a kept connection sends the same head time after time, but for Content-Length. Such a head is not parsed,
+checked, sorted and identified anew: its bytes are compared with those of the last one, every one of them but the digits
+of its length, and what was found then is true again. What was found includes who it is (`Proof`), as long as nobody
+changed the directory since. The memory is the connection's own and ends with it.
+
+Only a head is remembered that began where nothing of an earlier request was left, came in one piece, passed all checks,
+keeps the connection and has a Content-Length: then equal bytes mean equal things, and where the body ends is certain.
 """
 
-from tollhouse.dataplane.head import RequestHead, Route, read_head, route_of
-from tollhouse.dataplane.snapshot import Proof
+import re
 
-LENGTH = b"content-length"
+from tollhouse.dataplane.head import RequestHead, read_head
+
 MAX_DIGITS = 18
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})(?=\r\n)" % MAX_DIGITS, re.IGNORECASE)
 
 
 class HeadReader:
     """One per connection."""
 
-    __slots__ = ("_headers", "_last", "_length_at", "_max_bytes", "_request_line", "_route")
+    __slots__ = ("_after", "_before", "_before_bytes", "_last", "_max_bytes", "body_at", "incoming")
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._last: RequestHead | None = None
-        self._route: Route | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._request_line: tuple[bytes, bytes, str, bool] | None = None
-        self._length_at = -1
+        self._before = b""
+        """The last head up to the digits of its length; `_after`: what follows them."""
+        self._before_bytes = 0
+        self._after = b""
+        self.incoming = b""
+        """What the parser is about to read, if that begins between two requests."""
+        self.body_at = 0
+        """Where the body of the head that was known begins."""
 
     def read(
         self, method: bytes, url: bytes, headers: list[tuple[bytes, bytes]], version: str, keep_alive: bool
-    ) -> tuple[RequestHead, Route | None]:
-        """The head and what its path means. `headers` have names in lower case. Raises MalformedHead."""
-        request_line = (method, url, version, keep_alive)
-        if request_line == self._request_line and len(headers) == len(self._headers):
-            again = self._again(headers)
-            if again is not None:
-                return again, self._route
+    ) -> RequestHead:
+        """The head, checked. `headers` have names in lower case. Raises MalformedHead."""
         head = read_head(method, url, headers, version, keep_alive, self._max_bytes)
-        route = route_of(head)
-        self._last = None
-        if route is not None:
-            head.proof = Proof()
-            self._last, self._route, self._headers, self._request_line = head, route, headers, request_line
-            self._length_at = next((place for place, pair in enumerate(headers) if pair[0] == LENGTH), -1)
-        else:
-            self._request_line = None
-        return head, route
+        incoming, self.incoming = self.incoming, b""
+        self._before = b""
+        lasting = head.route is not None and head.keep_alive and not head.expect_continue
+        if lasting and incoming.startswith(b"%b %b HTTP/1.1\r\n" % (method, url)):
+            self._remember(head, incoming)
+        return head
 
-    def _again(self, headers: list[tuple[bytes, bytes]]) -> RequestHead | None:
-        """The last head with another length, if this one differs in nothing else."""
-        last, place = self._last, self._length_at
-        if last is None:
+    def _remember(self, head: RequestHead, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n")
+        length = _LENGTH.search(data, 0, end + 2)
+        if end < 0 or length is None or int(length[1]) != head.content_length:
+            return
+        self._last = head
+        self._before, self._after = data[: length.start(1)], data[length.end(1) : end + 4]
+        self._before_bytes = len(self._before)
+
+    def known(self, data: bytes) -> RequestHead | None:
+        """The head that `data` begins with, if it is the last one but for its length; `body_at` is where it ends."""
+        before = self._before
+        if not before or not data.startswith(before):
             return None
-        if place < 0:
-            return last.again(0) if headers == self._headers else None
-        pair = headers[place]
-        name, digits = pair
-        if name != LENGTH or not digits.isdigit() or len(digits) > MAX_DIGITS:
+        start = self._before_bytes
+        end = data.find(b"\r", start, start + MAX_DIGITS + 1)
+        digits = data[start:end]
+        if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
             return None
-        headers[place] = self._headers[place]
-        if headers == self._headers:
-            return last.again(int(digits))
-        headers[place] = pair
-        return None
+        self.body_at = end + len(self._after)
+        assert self._last is not None
+        return self._last.again(int(digits))

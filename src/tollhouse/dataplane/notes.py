@@ -16,7 +16,7 @@ def caller(exchange: "Exchange") -> Caller:
     head, ask = exchange.head, exchange.ask
     return Caller(
         exchange.request_id,
-        head.route.endpoint_name,
+        exchange.route.endpoint_name,
         exchange.at_ns,
         head.client,
         head.session or (ask.session[:MAX_SESSION_CHARS] if ask is not None else ""),
@@ -32,7 +32,7 @@ def row(exchange: "Exchange", status: int, code: str) -> Refused:
         principal.user.org_id if principal else "",
         principal.user.user_id if principal else "",
         principal.key.key_id if principal else "",
-        exchange.head.route.endpoint_name,
+        exchange.route.endpoint_name,
         exchange.ask.model if exchange.ask else "",
         status,
         code,
