@@ -1,5 +1,7 @@
 """What is held is never less than what can be billed, and never refuses what fits."""
 
+from typing import NamedTuple
+
 import msgspec
 import pytest
 from hypothesis import assume, example, given
@@ -10,7 +12,6 @@ from tollhouse.rules.bounds import (
     NO_CAP,
     THINKING_ANSWER_TOKENS,
     Bound,
-    CapChoice,
     affordable,
     bound,
     choose_cap,
@@ -84,7 +85,7 @@ def test_the_window_bounds_one_prompt_of_many() -> None:
         ask = msgspec.structs.replace(one, prompts=prompts)
         held = bound(ask, facts, budgeted=True, default_window_tokens=200_000)
         assert held.input_tokens == most
-        assert choose_cap(ask, held, *held.amounts(0), clamp=True) == CapChoice(0)
+        assert chosen(ask, held, *held.amounts(0), clamp=True) == Cap(0)
         assert choose_cap(ask, held, held.amounts(0)[0] - 1, None, clamp=True) is None
 
 
@@ -215,6 +216,24 @@ def test_more_room_never_gives_less(ask: Ask, held: Bound, room_nusd: int) -> No
     assert less is None or (more is not None and more.max_output_tokens >= less.max_output_tokens)
 
 
+class Cap(NamedTuple):
+    """A choice without its amounts."""
+
+    max_output_tokens: int
+    edit: bool = False
+    clamped: bool = False
+    injected: bool = False
+
+
+def chosen(ask: Ask, held: Bound, room_nusd: int | None, room_tokens: int | None, *, clamp: bool) -> Cap | None:
+    """The choice; its amounts are always those of its cap."""
+    choice = choose_cap(ask, held, room_nusd, room_tokens, clamp=clamp)
+    if choice is None:
+        return None
+    assert (choice.nusd, choice.tokens) == held.amounts(choice.max_output_tokens)
+    return Cap(choice.max_output_tokens, choice.edit, choice.clamped, choice.injected)
+
+
 def room_for(cap: int, held: Bound) -> int:
     return held.amounts(cap)[0]
 
@@ -222,39 +241,39 @@ def room_for(cap: int, held: Bound) -> int:
 @pytest.mark.parametrize(
     ("given_cap", "thinking", "room_cap", "clamp", "choice"),
     [
-        (128_000, 0, 128_000, True, CapChoice(128_000)),
-        (128_000, 0, 127_999, True, CapChoice(127_999, edit=True, clamped=True)),
+        (128_000, 0, 128_000, True, Cap(128_000)),
+        (128_000, 0, 127_999, True, Cap(127_999, edit=True, clamped=True)),
         (128_000, 0, 127_999, False, None),
-        (128_000, 0, 4_096, True, CapChoice(4_096, edit=True, clamped=True)),
+        (128_000, 0, 4_096, True, Cap(4_096, edit=True, clamped=True)),
         (128_000, 0, 4_095, True, None),
-        (200, 0, 200, True, CapChoice(200)),
+        (200, 0, 200, True, Cap(200)),
         (200, 0, 199, True, None),  # the client wanted little: less than that is of no use to it
-        (128_000, 10_000, 10_000 + THINKING_ANSWER_TOKENS, True, CapChoice(11_024, edit=True, clamped=True)),
+        (128_000, 10_000, 10_000 + THINKING_ANSWER_TOKENS, True, Cap(11_024, edit=True, clamped=True)),
         (128_000, 10_000, 10_000 + THINKING_ANSWER_TOKENS - 1, True, None),
-        (150_000, 0, 150_000, True, CapChoice(150_000)),  # above the model's maximum, and it fits: untouched
-        (150_000, 0, 149_999, True, CapChoice(128_000, edit=True, clamped=True)),
-        (None, 0, 128_000, True, CapChoice(32_000, edit=True, injected=True)),
-        (None, 0, 32_000, False, CapChoice(32_000, edit=True, injected=True)),
+        (150_000, 0, 150_000, True, Cap(150_000)),  # above the model's maximum, and it fits: untouched
+        (150_000, 0, 149_999, True, Cap(128_000, edit=True, clamped=True)),
+        (None, 0, 128_000, True, Cap(32_000, edit=True, injected=True)),
+        (None, 0, 32_000, False, Cap(32_000, edit=True, injected=True)),
         (None, 0, 31_999, False, None),
-        (None, 0, 5_000, True, CapChoice(5_000, edit=True, clamped=True, injected=True)),
-        (None, 40_000, 128_000, True, CapChoice(41_024, edit=True, injected=True)),
+        (None, 0, 5_000, True, Cap(5_000, edit=True, clamped=True, injected=True)),
+        (None, 40_000, 128_000, True, Cap(41_024, edit=True, injected=True)),
     ],
 )
 def test_the_table_of_caps(
-    given_cap: int | None, thinking: int, room_cap: int, clamp: bool, choice: CapChoice | None
+    given_cap: int | None, thinking: int, room_cap: int, clamp: bool, choice: "Cap | None"
 ) -> None:
     ask = msgspec.structs.replace(PLAIN, max_output_tokens=given_cap, thinking_budget_tokens=thinking)
     held = bound(ask, FACTS, budgeted=True, default_window_tokens=1)
-    assert choose_cap(ask, held, room_for(room_cap, held), None, clamp=clamp) == choice
+    assert chosen(ask, held, room_for(room_cap, held), None, clamp=clamp) == choice
     tokens = held.amounts(room_cap)[1]
-    assert choose_cap(ask, held, None, tokens, clamp=clamp) == choice
+    assert chosen(ask, held, None, tokens, clamp=clamp) == choice
 
 
 def test_without_a_budget_nothing_is_edited() -> None:
     held = bound(PLAIN, FACTS, budgeted=False, default_window_tokens=1)
-    assert choose_cap(PLAIN, held, None, None, clamp=True) == CapChoice(128_000)
+    assert chosen(PLAIN, held, None, None, clamp=True) == Cap(128_000)
     silent = msgspec.structs.replace(PLAIN, max_output_tokens=None)
-    assert choose_cap(silent, held, None, None, clamp=True) == CapChoice(32_000)
+    assert chosen(silent, held, None, None, clamp=True) == Cap(32_000)
 
 
 def test_every_choice_may_use_the_whole_cap() -> None:
@@ -269,6 +288,6 @@ def test_a_cap_of_the_client_is_sent_as_long_as_it_fits_to_the_last_unit(held: B
     ask = Ask(model="opus", max_output_tokens=given_cap)
     nusd, tokens = held.amounts(given_cap)
     for room_nusd, room_tokens in ((nusd, tokens), (nusd, None), (None, tokens)):
-        assert choose_cap(ask, held, room_nusd, room_tokens, clamp=False) == CapChoice(given_cap)
+        assert chosen(ask, held, room_nusd, room_tokens, clamp=False) == Cap(given_cap)
     for room_nusd, room_tokens in ((nusd - 1, tokens), (nusd, tokens - 1), (nusd - 1, None), (None, tokens - 1)):
         assert choose_cap(ask, held, room_nusd, room_tokens, clamp=False) is None

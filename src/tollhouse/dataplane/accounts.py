@@ -14,12 +14,12 @@ admitted.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from tollhouse.dataplane.holds import REQUESTS, TOKENS, USD, Account, Caller, MoneyHold, Outcome
+from tollhouse.dataplane.holds import TOKENS, USD, Account, Caller, MoneyHold, Outcome, Purse, tightest
 from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.refusals import behind, exhausted, unrecorded
 from tollhouse.dataplane.snapshot import Principal
@@ -73,6 +73,8 @@ class Accounts:
         self._now_ns = now_ns
         self._accounts: dict[str, Account] = {}
         self._posted: dict[tuple[str, int], int] = {}
+        self._version = 0
+        """Counts changes of budgets and windows: a purse of another version is looked up again."""
         self.holds: set[MoneyHold] = set()
         self.bound_violations = 0
         self.unrecorded_settlements = 0
@@ -84,6 +86,7 @@ class Accounts:
         """Learn of new and changed budgets. What this node already counts for a window stands: it is newer than the
         image.
         """
+        self._version += 1
         posted: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for (budget_id, start_s), amount in image.posted.items():
             posted[budget_id].append((start_s, amount))
@@ -107,6 +110,7 @@ class Accounts:
         start_s, end_s = window_of(budget.window, budget.timezone, now_s, opened_at_s)
         account = Account(budget, start_s, end_s, self._posted.pop((budget.budget_id, start_s), 0))
         self._accounts[budget.budget_id] = account
+        self._version += 1
         return account
 
     def _last_opened(self, budget: Budget) -> int | None:
@@ -128,45 +132,51 @@ class Accounts:
         """
         if self._outbox.full:
             raise behind()
-        accounts: list[Account] = []
-        rooms: list[int | None] = [None, None, None]
-        clamp = True
         now_s = caller.at_ns / 1e9
-        for budget in principal.budgets:
-            account = self._accounts.get(budget.budget_id)
-            if account is None or now_s >= account.end_s:
-                account = self.account(budget, now_s)
-            accounts.append(account)
-            room = rooms[account.unit]
-            if room is None or account.free < room:
-                rooms[account.unit] = account.free
-            if not account.clamps:
-                clamp = False
-        room_nusd, room_tokens, room_requests = rooms
-        if room_requests is not None and room_requests < 1:
-            raise exhausted(_fullest(accounts, REQUESTS), needed=1, affordable_max_tokens=None)
+        purse = principal.purse
+        if purse is None or now_s >= purse.until_s or purse.version != self._version:
+            purse = self._open(principal, now_s)
+        requests = tightest(purse.requests) if purse.requests else None
+        if requests is not None and requests.free < 1:
+            raise exhausted(requests, needed=1, affordable_max_tokens=None)
+        usd = tightest(purse.usd) if purse.usd else None
+        tokens = tightest(purse.tokens) if purse.tokens else None
+        binding = usd or tokens or requests
         options = self._options
         limit = bound(
             ask,
             attempt.facts,
-            budgeted=room_nusd is not None or room_tokens is not None,
+            budgeted=usd is not None or tokens is not None,
             default_window_tokens=options.default_window_tokens,
         )
         cap = choose_cap(
             ask,
             limit,
-            room_nusd,
-            room_tokens,
-            clamp=clamp,
+            None if usd is None else usd.free,
+            None if tokens is None else tokens.free,
+            clamp=purse.clamps,
             min_output_tokens=options.min_output_tokens,
             default_max_tokens=options.default_max_tokens,
         )
         if cap is None:
-            raise self._does_not_fit(accounts, ask, limit, room_nusd, room_tokens)
-        hold = self._hold(principal, ask, attempt, caller, accounts, limit, cap)
+            raise self._does_not_fit(purse, ask, limit)
+        hold = MoneyHold(hold_record(principal, ask, attempt, caller, purse, cap), purse, attempt, limit, cap, binding)
+        hold.take()
+        try:
+            self._journal.append(hold.record)
+        except JournalError as error:
+            hold.give_back(0, 0, 0)
+            raise unrecorded() from error
+        self.holds.add(hold)
         if options.strict:
             await self._sync(hold)
         return hold
+
+    def _open(self, principal: Principal, now_s: float) -> Purse:
+        """Look all budgets of a principal up, in the windows that hold now."""
+        accounts = [self.account(budget, now_s) for budget in principal.budgets]
+        purse = principal.purse = Purse(accounts, self._version)
+        return purse
 
     async def _sync(self, hold: MoneyHold) -> None:
         """Wait for the disk; whatever ends the wait otherwise, nothing was sent and the hold is given back."""
@@ -177,48 +187,6 @@ class Accounts:
             if isinstance(error, JournalError):
                 raise unrecorded() from error
             raise
-
-    def _hold(
-        self,
-        principal: Principal,
-        ask: Ask,
-        attempt: Attempt,
-        caller: Caller,
-        accounts: list[Account],
-        limit: Bound,
-        cap: CapChoice,
-    ) -> MoneyHold:
-        hold_nusd, hold_tokens = limit.amounts(cap.max_output_tokens)
-        card = attempt.facts.card
-        record = HoldRecord(
-            f"{caller.request_id}-{caller.number}",
-            caller.request_id,
-            caller.at_ns,
-            principal.user.org_id,
-            principal.user.user_id,
-            principal.key.key_id,
-            caller.endpoint,
-            attempt.provider.name,
-            attempt.requested_model,
-            attempt.upstream_model,
-            "" if card is None else card.version,
-            hold_nusd,
-            hold_tokens,
-            cap.max_output_tokens,
-            ask.stream,
-            tuple([account.key for account in accounts]),
-            caller.client,
-            caller.session,
-        )
-        hold = MoneyHold(record, accounts, attempt, limit, cap)
-        hold.take()
-        try:
-            self._journal.append(record)
-        except JournalError as error:
-            hold.give_back((0, 0, 0))
-            raise unrecorded() from error
-        self.holds.add(hold)
-        return hold
 
     def settle(
         self,
@@ -270,29 +238,47 @@ class Accounts:
             self.unrecorded_settlements += (
                 1  # the journal keeps it and is unhealthy: nothing is admitted until it is well
             )
-        hold.give_back((settled.amount_nusd, settled.tokens, 0 if settled.kind is SettleKind.VOIDED else 1))
+        hold.give_back(settled.amount_nusd, settled.tokens, 0 if settled.kind is SettleKind.VOIDED else 1)
         self.holds.discard(hold)
         self._outbox.put(settlement)
         return settlement
 
     # --- refusals that explain themselves
 
-    def _does_not_fit(
-        self, accounts: Sequence[Account], ask: Ask, limit: Bound, room_nusd: int | None, room_tokens: int | None
-    ) -> Refusal:
+    def _does_not_fit(self, purse: Purse, ask: Ask, limit: Bound) -> Refusal:
         """402 by the budget that binds: the one that leaves the smallest answer."""
-        binding = min(
-            (account for account in accounts if account.unit != REQUESTS),
-            key=lambda account: affordable(
-                limit,
-                account.free if account.unit == USD else None,
-                account.free if account.unit == TOKENS else None,
-            ),
-        )
+
+        def fits(account: Account) -> int:
+            usd, tokens = account.unit == USD, account.unit == TOKENS
+            return affordable(limit, account.free if usd else None, account.free if tokens else None)
+
+        binding = min(purse.usd + purse.tokens, key=fits)
         needed = limit.amounts(ask.max_output_tokens or self._options.default_max_tokens)[binding.unit]
-        fits = max(affordable(limit, room_nusd, room_tokens), 0)
-        return exhausted(binding, needed=needed, affordable_max_tokens=fits)
+        return exhausted(binding, needed=needed, affordable_max_tokens=max(fits(binding), 0))
 
 
-def _fullest(accounts: Sequence[Account], unit: int) -> Account:
-    return min((account for account in accounts if account.unit == unit), key=lambda account: account.free)
+def hold_record(
+    principal: Principal, ask: Ask, attempt: Attempt, caller: Caller, purse: Purse, cap: CapChoice
+) -> HoldRecord:
+    """All a ledger entry needs to know of a call's origin."""
+    key, card = principal.key, attempt.facts.card
+    return HoldRecord(
+        f"{caller.request_id}-{caller.number}",
+        caller.request_id,
+        caller.at_ns,
+        principal.user.org_id,
+        key.user_id,
+        key.key_id,
+        caller.endpoint,
+        attempt.provider.name,
+        attempt.requested_model,
+        attempt.upstream_model,
+        "" if card is None else card.version,
+        cap.nusd,
+        cap.tokens,
+        cap.max_output_tokens,
+        ask.stream,
+        purse.keys,
+        caller.client,
+        caller.session,
+    )

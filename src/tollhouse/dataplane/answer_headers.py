@@ -107,9 +107,9 @@ def usd(amount_nusd: int) -> str:
 
 def of_hold(hold: MoneyHold) -> str:
     """What is held and what binds, as header lines."""
-    held_nusd = hold.amounts[USD]
+    held_nusd = hold.cap.nusd
     text = f"x-tollhouse-held-usd: {held_nusd // NUSD_PER_USD}.{held_nusd % NUSD_PER_USD:09d}\r\n"
-    account = hold.binding()
+    account = hold.binding
     if account is not None:
         before, after = account.labels or label(account)
         text += f"{before}{usd(account.free) if account.unit == USD else account.free}{after}"

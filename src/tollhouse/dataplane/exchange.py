@@ -136,7 +136,7 @@ class Exchange(Visitor):
             self.answer_refusal(refusal)
 
     async def tell(self, principal: Principal) -> None:
-        plane, head = self.plane, self.head
+        plane = self.plane
         try:
             ask = self.ask = self.dialect.read(self.whole_body())
             attempt = plane.planner.plan(ask.model, self.route.endpoint)[0]

@@ -1,6 +1,7 @@
 """A budget in its window, and money set aside in some of them for one attempt."""
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 
@@ -43,44 +44,76 @@ class Account:
         return self.budget.limit - self.posted - self.free
 
 
-class MoneyHold(Hold):
-    """A hold in force: where its room was taken, and by what it will be settled. `amounts` is (nano-USD, tokens, 1)."""
+class Purse:
+    """All budgets of one principal in their windows, looked up once: good until the first of these windows ends, or the
+    accounts change (`version`).
+    """
 
-    __slots__ = ("accounts", "amounts", "attempt", "bound", "cap", "settlement")
+    __slots__ = ("accounts", "clamps", "keys", "requests", "tokens", "until_s", "usd", "version")
+
+    def __init__(self, accounts: Sequence[Account], version: int) -> None:
+        self.accounts = tuple(accounts)
+        self.keys = tuple([account.key for account in accounts])
+        self.usd, self.tokens, self.requests = (
+            tuple([account for account in accounts if account.unit == unit]) for unit in (USD, TOKENS, REQUESTS)
+        )
+        self.clamps = all(account.clamps for account in accounts)
+        self.until_s = min((account.end_s for account in accounts), default=math.inf)
+        self.version = version
+
+
+def tightest(accounts: tuple[Account, ...]) -> Account | None:
+    """The one with the least room, the first of equals; None of none."""
+    found = None
+    for account in accounts:
+        if found is None or account.free < found.free:
+            found = account
+    return found
+
+
+class MoneyHold(Hold):
+    """A hold in force: where its room was taken, and by what it will be settled.
+
+    `binding` had the least room when this was taken: the tightest budget in USD, else in tokens, else in requests.
+    """
+
+    __slots__ = ("attempt", "binding", "bound", "cap", "purse", "settlement")
 
     def __init__(
-        self, record: HoldRecord, accounts: list[Account], attempt: Attempt, limit: Bound, cap: CapChoice
+        self, record: HoldRecord, purse: Purse, attempt: Attempt, limit: Bound, cap: CapChoice, binding: Account | None
     ) -> None:
         self.record = record
-        self.accounts = accounts
-        self.amounts = (record.hold_nusd, record.hold_tokens, 1)
+        self.purse = purse
         self.attempt = attempt
         self.bound = limit
         self.cap = cap
+        self.binding = binding
         self.settlement: Settlement | None = None
 
     def take(self) -> None:
         """Take the room."""
-        amounts = self.amounts
-        for account in self.accounts:
-            account.free -= amounts[account.unit]
+        purse, cap = self.purse, self.cap
+        nusd = cap.nusd
+        for account in purse.usd:
+            account.free -= nusd
+        for account in purse.tokens:
+            account.free -= cap.tokens
+        for account in purse.requests:
+            account.free -= 1
 
-    def give_back(self, posted: tuple[int, int, int]) -> None:
+    def give_back(self, nusd: int, tokens: int, requests: int) -> None:
         """End the hold: post these amounts, free the rest."""
-        amounts = self.amounts
-        for account in self.accounts:
-            unit = account.unit
-            spent = posted[unit]
-            account.posted += spent
-            account.free += amounts[unit] - spent
-
-    def binding(self) -> Account | None:
-        """The budget in USD with the least left, else the one in tokens, else in requests."""
-        best = None
-        for account in self.accounts:
-            if best is None or account.unit < best.unit or (account.unit == best.unit and account.free < best.free):
-                best = account
-        return best
+        purse, cap = self.purse, self.cap
+        rest = cap.nusd - nusd
+        for account in purse.usd:
+            account.posted += nusd
+            account.free += rest
+        for account in purse.tokens:
+            account.posted += tokens
+            account.free += cap.tokens - tokens
+        for account in purse.requests:
+            account.posted += requests
+            account.free += 1 - requests
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):

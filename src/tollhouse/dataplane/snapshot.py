@@ -5,10 +5,14 @@ Refreshed by the management API before it answers, so a change holds from the ne
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from tollhouse.ports import LimitHolder
 from tollhouse.terms.names import ScopeKind
 from tollhouse.terms.people import Budget, DirectoryImage, User, VirtualKey
+
+if TYPE_CHECKING:
+    from tollhouse.dataplane.holds import Purse
 
 
 class Principal:
@@ -16,12 +20,14 @@ class Principal:
     the key.
     """
 
-    __slots__ = ("budgets", "holders", "key", "lasting", "user")
+    __slots__ = ("budgets", "holders", "key", "lasting", "purse", "user")
 
     def __init__(self, key: VirtualKey, user: User, budgets: tuple[Budget, ...]) -> None:
         self.key = key
         self.user = user
         self.budgets = budgets
+        self.purse: Purse | None = None
+        """Where the accounts keep what they have looked up of `budgets`."""
         self.lasting = key.expires_at_ns is None
         """Stays valid until somebody changes the directory; without an expiry of the key or one of its secrets."""
         self.holders = tuple(

@@ -75,9 +75,12 @@ class CapChoice(msgspec.Struct, frozen=True, gc=False):
 
     clamped    lower than the call would have got with unlimited money
     injected   the client set none
+    nusd, tokens   the worst case with this cap
     """
 
     max_output_tokens: int
+    nusd: int
+    tokens: int
     edit: bool = False
     clamped: bool = False
     injected: bool = False
@@ -97,8 +100,7 @@ def bound(
                             `unpriced_model`). Without one, unknown prices count as 0 and windows as the default.
     default_window_tokens   stands in for an unknown context window on calls without a budget
     """
-    card = facts.card
-    window = facts.context_tokens
+    card, window = facts.card, facts.context_tokens
     if budgeted and (card is None or window is None or ask.unbounded or ask.server_tools):
         _refuse_unbounded(ask, facts)
     input_tokens = ask.body_bytes + overhead_tokens
@@ -228,17 +230,19 @@ def choose_cap(
     clamp                    every budget that applies has the edge `clamp` (else the call fits whole or not at all)
     """
     given = ask.max_output_tokens
-    if room_nusd is None and room_tokens is None:
-        return CapChoice(_wanted_cap(ask, bound, default_max_tokens) if given is None else given)
     if given is not None:
         nusd, tokens = bound.amounts(given)
         if (room_nusd is None or nusd <= room_nusd) and (room_tokens is None or tokens <= room_tokens):
-            return CapChoice(given)
+            return CapChoice(given, nusd, tokens)
+    elif room_nusd is None and room_tokens is None:
+        wanted = _wanted_cap(ask, bound, default_max_tokens)
+        return CapChoice(wanted, *bound.amounts(wanted))
     room = affordable(bound, room_nusd, room_tokens)
     wanted = _wanted_cap(ask, bound, default_max_tokens)
     if given is None and wanted <= room:
-        return CapChoice(wanted, edit=True, injected=True)
+        return CapChoice(wanted, *bound.amounts(wanted), edit=True, injected=True)
     smallest = smallest_cap(ask, bound, min_output_tokens=min_output_tokens, default_max_tokens=default_max_tokens)
     if not clamp or room < smallest:
         return None
-    return CapChoice(min(room, wanted), edit=True, clamped=True, injected=given is None)
+    cap = min(room, wanted)
+    return CapChoice(cap, *bound.amounts(cap), edit=True, clamped=True, injected=given is None)

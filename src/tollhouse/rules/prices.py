@@ -199,8 +199,7 @@ def dearest_prices(card: RateCard, total_input_tokens: int) -> tuple[int, int]:
 
     Over cache writes and reads, audio, every listed variant, and every rung such a prompt can reach.
     """
-    peaks = card.peaks
-    reached = peaks[0]
-    if len(peaks) > 1 and total_input_tokens > peaks[1][0]:
-        reached = max(peak for peak in peaks if total_input_tokens > peak[0])
-    return reached[1], reached[2]
+    reached = card.peaks[0]
+    if len(card.peaks) > 1 and total_input_tokens > card.peaks[1][0]:
+        reached = max(peak for peak in card.peaks if total_input_tokens > peak[0])
+    return reached[1:]
