@@ -33,6 +33,8 @@ from tollhouse.terms.events import HoldRecord, Record, SettleKind, Settlement, S
 from tollhouse.terms.people import Budget, BudgetWindow, DirectoryImage
 from tollhouse.terms.seen import Seen
 
+VOIDED = SettleKind.VOIDED
+
 
 class MoneyOptions(msgspec.Struct, frozen=True):
     """Numbers of the edge of a budget; settings under `money`."""
@@ -238,7 +240,7 @@ class Accounts:
             self.unrecorded_settlements += (
                 1  # the journal keeps it and is unhealthy: nothing is admitted until it is well
             )
-        hold.give_back(settled.amount_nusd, settled.tokens, 0 if settled.kind is SettleKind.VOIDED else 1)
+        hold.give_back(settled.amount_nusd, settled.tokens, 0 if settled.kind is VOIDED else 1)
         self.holds.discard(hold)
         self._outbox.put(settlement)
         return settlement

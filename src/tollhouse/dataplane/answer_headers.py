@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from tollhouse.dataplane.head import HOP_BY_HOP
 from tollhouse.dataplane.holds import USD, Account, MoneyHold
-from tollhouse.ports import LimitStanding
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.events import Settlement
 from tollhouse.terms.money import NUSD_PER_USD
@@ -39,6 +38,15 @@ DROPPED = HOP_BY_HOP | {
 DROPPED_PREFIXES = (b"anthropic-ratelimit-", b"x-ratelimit-", b"access-control-", b"x-tollhouse-")
 """Limits of the shared key say nothing to one of its users; CORS is decided here."""
 
+HELD = b"x-tollhouse-held-usd: %d.%09d\r\n"
+OUTCOME = b"x-tollhouse-cost-usd: %d.%09d\r\nx-tollhouse-overhead-ms: %.3f\r\n"
+LIMITS = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %.3fs\r\n"
+)
+"""Room in the tightest request limit, in the words the caller's SDK knows."""
+ANTHROPIC_LIMITS = b"anthropic-ratelimit-requests-limit: %d\r\nanthropic-ratelimit-requests-remaining: %d\r\n"
+ANTHROPIC = DialectName.ANTHROPIC
+
 EXPOSED = (
     b"x-tollhouse-request-id, x-tollhouse-held-usd, x-tollhouse-budget, x-tollhouse-budget-remaining-usd, "
     b"x-tollhouse-budget-reset, "
@@ -55,21 +63,22 @@ ALLOWED = (
 
 def own(exchange: "Exchange", settlement: Settlement | None = None) -> bytes:
     """This house's header lines of an answer; with the settlement, cost and overhead too."""
-    hold = exchange.hold
-    if hold is None:
-        text = f"x-tollhouse-request-id: {exchange.request_id}\r\n"
-    else:
-        standing = None if exchange.ticket is None else exchange.ticket.remaining()
-        limits = "" if standing is None else of_limits(standing, exchange.dialect.name is DialectName.ANTHROPIC)
-        text = f"x-tollhouse-request-id: {exchange.request_id}\r\n{of_hold(hold)}{limits}"
-        relay = exchange.relay
+    lines = b"x-tollhouse-request-id: %b\r\n" % exchange.request_id.encode()
+    hold, ticket = exchange.hold, exchange.ticket
+    if hold is not None:
+        lines += of_hold(hold)
+        standing = None if ticket is None else ticket.remaining()
+        if standing is not None:
+            limit, remaining, reset_s = standing.limit, standing.remaining, standing.reset_s
+            lines += LIMITS % (limit, remaining, reset_s)
+            if exchange.dialect.name is ANTHROPIC:
+                lines += ANTHROPIC_LIMITS % (limit, remaining)
         if settlement is not None:
+            relay = exchange.relay
+            sent_at = relay.call.sent_at if relay is not None and relay.call is not None else exchange.started_at
             cost_nusd = settlement.settle.amount_nusd
-            text += f"x-tollhouse-cost-usd: {cost_nusd // NUSD_PER_USD}.{cost_nusd % NUSD_PER_USD:09d}\r\n"
-            if relay is not None and relay.call is not None:
-                overhead_ms = (relay.call.sent_at - exchange.started_at) * 1e3
-                text += f"x-tollhouse-overhead-ms: {overhead_ms:.3f}\r\n"
-    lines = text.encode("latin-1", "replace")
+            overhead_ms = (sent_at - exchange.started_at) * 1e3
+            lines += OUTCOME % (cost_nusd // NUSD_PER_USD, cost_nusd % NUSD_PER_USD, overhead_ms)
     origin = exchange.head.read.get(b"origin")
     return lines + cors(origin) if origin in exchange.plane.options.cors_origins else lines
 
@@ -98,50 +107,35 @@ def forwarded(headers: Headers) -> bytes:
     )
 
 
-def usd(amount_nusd: int) -> str:
+def usd(amount_nusd: int) -> bytes:
     """Nine decimals, by integer arithmetic."""
     if amount_nusd < 0:
-        return "-" + usd(-amount_nusd)
-    return f"{amount_nusd // NUSD_PER_USD}.{amount_nusd % NUSD_PER_USD:09d}"
+        return b"-" + usd(-amount_nusd)
+    return b"%d.%09d" % (amount_nusd // NUSD_PER_USD, amount_nusd % NUSD_PER_USD)
 
 
-def of_hold(hold: MoneyHold) -> str:
-    """What is held and what binds, as header lines."""
-    held_nusd = hold.cap.nusd
-    text = f"x-tollhouse-held-usd: {held_nusd // NUSD_PER_USD}.{held_nusd % NUSD_PER_USD:09d}\r\n"
-    account = hold.binding
+def of_hold(hold: MoneyHold) -> bytes:
+    """What is held and what binds."""
+    cap, account = hold.cap, hold.binding
+    lines = HELD % (cap.nusd // NUSD_PER_USD, cap.nusd % NUSD_PER_USD)
     if account is not None:
         before, after = account.labels or label(account)
-        text += f"{before}{usd(account.free) if account.unit == USD else account.free}{after}"
-    cap = hold.cap
+        left = usd(account.free) if account.unit == USD else b"%d" % account.free
+        lines += before + left + after
     if cap.edit:
-        text += f"x-tollhouse-max-tokens: {cap.max_output_tokens}; {'clamped' if cap.clamped else 'injected'}\r\n"
-    return text
+        why = b"clamped" if cap.clamped else b"injected"
+        lines += b"x-tollhouse-max-tokens: %d; %b\r\n" % (cap.max_output_tokens, why)
+    return lines
 
 
-def label(account: Account) -> tuple[str, str]:
+def label(account: Account) -> tuple[bytes, bytes]:
     """What stands before and after the room of a budget; the same for all of its window."""
     budget = account.budget
     whose = printable(budget.whose.encode("ascii", "backslashreplace").decode("ascii"))
     before = f"x-tollhouse-budget: {whose}\r\nx-tollhouse-budget-remaining-{budget.unit.value}: "
     after = "\r\n" if account.end_s == math.inf else f"\r\nx-tollhouse-budget-reset: {int(account.end_s)}\r\n"
-    account.labels = before, after
+    account.labels = before.encode(), after.encode()
     return account.labels
-
-
-def of_limits(standing: LimitStanding, anthropic: bool) -> str:
-    """Room in the tightest request limit, in the words the caller's SDK knows."""
-    text = (
-        f"x-ratelimit-limit-requests: {standing.limit}\r\n"
-        f"x-ratelimit-remaining-requests: {standing.remaining}\r\n"
-        f"x-ratelimit-reset-requests: {standing.reset_s:.3f}s\r\n"
-    )
-    if anthropic:
-        text += (
-            f"anthropic-ratelimit-requests-limit: {standing.limit}\r\n"
-            f"anthropic-ratelimit-requests-remaining: {standing.remaining}\r\n"
-        )
-    return text
 
 
 def cors(origin: bytes) -> bytes:

@@ -28,7 +28,7 @@ import httptools
 
 from tollhouse.dataplane import reply
 from tollhouse.dataplane.farewell import Farewell
-from tollhouse.dataplane.gate import Gate, Phase
+from tollhouse.dataplane.gate import BODY, HEAD, IDLE, LINGER, WORK, Gate
 from tollhouse.dataplane.head import MalformedHead, RequestHead, check_asgi_body
 from tollhouse.dataplane.head_reader import HeadReader
 from tollhouse.dataplane.reframe import body_parser
@@ -57,7 +57,7 @@ class Edge(Farewell):
     def __init__(self, gate: Gate, **uvicorn_arguments: Any) -> None:
         super().__init__(**uvicorn_arguments)
         self.gate = gate
-        self.phase = Phase.IDLE
+        self.phase = IDLE
         self.phase_tick = gate.ticks
         self.heads = HeadReader(gate.options.max_head_bytes)
         self.served = False
@@ -103,23 +103,40 @@ class Edge(Farewell):
                 cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        if self.phase is Phase.LINGER:
+        if self.phase is LINGER:
             self.lingered_bytes += len(data)
             if self.lingered_bytes > LINGER_BYTES:
                 self.transport.close()
                 return
         if self.deaf:
             return
-        if self.phase is Phase.IDLE:
+        if self.phase is IDLE:
             head = self.heads.known(data)
             if head is not None:
+                data = data[self.heads.body_at :]
+                if len(data) == head.content_length and self.gate.has_room(len(data)):
+                    self.whole(head, data)
+                    return
                 self.lacking_bytes = head.content_length
                 self.head_complete(head)
-                data = self.take_body(data[self.heads.body_at :])
+                data = self.take_body(data)
         elif self.lacking_bytes:
             data = self.take_body(data)
         if data:
             self.parse(data)
+
+    def whole(self, head: RequestHead, body: bytes) -> None:
+        """A whole request in one piece on an idle connection: what `head_complete` and `take_body` come to."""
+        visitor = self.cycle = self.running = self.gate.make_visitor(self, head)
+        visitor.body.append(body)
+        visitor.body_bytes = len(body)
+        self.gate.buffered_bytes += len(body)
+        visitor.body_done = True
+        self.phase = WORK
+        self.phase_tick = self.gate.ticks
+        visitor.arrived()
+        if not visitor.response_complete:
+            visitor.begin()
 
     def take_body(self, data: bytes) -> bytes:
         """Pieces of a body whose head was known, told of as the parser does; the answer is what lies behind it."""
@@ -139,9 +156,9 @@ class Edge(Farewell):
 
     def parse(self, data: bytes) -> None:
         """What is not known is read by the parser, which tells of it by the callbacks below."""
-        idle = self.phase is Phase.IDLE
+        idle = self.phase is IDLE
         self.heads.incoming = data if idle else b""
-        if idle or self.phase is Phase.HEAD:
+        if idle or self.phase is HEAD:
             self.head_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -162,7 +179,7 @@ class Edge(Farewell):
         except httptools.HttpParserError as error:
             self.broken(400, "malformed_request", f"This is not a valid HTTP/1.1 request: {error}")
         else:
-            if self.phase is Phase.HEAD and self.head_bytes > self.gate.options.max_head_bytes:
+            if self.phase is HEAD and self.head_bytes > self.gate.options.max_head_bytes:
                 limit = self.gate.options.max_head_bytes
                 self.broken(
                     431, "head_too_large", f"The request line and headers exceed {limit} bytes (listen.max_head_bytes)."
@@ -186,12 +203,12 @@ class Edge(Farewell):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        if self.phase is not Phase.LINGER:
-            self.set_phase(Phase.HEAD)
+        if self.phase is not LINGER:
+            self.set_phase(HEAD)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.phase is not Phase.HEAD:
-            if self.phase is Phase.LINGER:
+        if self.phase is not HEAD:
+            if self.phase is LINGER:
                 return
             raise MalformedHead(
                 400, "trailers_refused", "Trailers after a body are not accepted; send them as headers."
@@ -199,7 +216,7 @@ class Edge(Farewell):
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        if self.phase is Phase.LINGER:
+        if self.phase is LINGER:
             return
         parser = self.parser
         upgrade = parser.should_upgrade()
@@ -215,7 +232,7 @@ class Edge(Farewell):
             self.half_read = head
         if head.route is None:
             check_asgi_body(head.content_length)
-            self.set_phase(Phase.BODY)
+            self.set_phase(BODY)
             self.hand_to_asgi(head)
         else:
             self.head_complete(head)
@@ -223,7 +240,7 @@ class Edge(Farewell):
     def head_complete(self, head: RequestHead) -> None:
         """A data-plane request: its turn now, or after those before it."""
         gate = self.gate
-        self.phase = Phase.BODY
+        self.phase = BODY
         self.phase_tick = gate.ticks
         visitor = self.cycle = gate.make_visitor(self, head)
         running = self.running
@@ -237,7 +254,7 @@ class Edge(Farewell):
     def on_body(self, data: bytes) -> None:
         cycle = self.cycle
         if isinstance(cycle, Visitor):
-            if cycle.response_complete or self.phase is Phase.LINGER:
+            if cycle.response_complete or self.phase is LINGER:
                 return
             gate = self.gate
             size = len(data)
@@ -248,7 +265,7 @@ class Edge(Farewell):
             if cycle.body_bytes > options.max_body_bytes or gate.buffered_bytes > options.max_buffered_bytes:
                 self.too_much(cycle)
             return
-        if self.phase is Phase.LINGER or cycle is None or cycle.response_complete:
+        if self.phase is LINGER or cycle is None or cycle.response_complete:
             return
         self.asgi_body_bytes += len(data)
         check_asgi_body(self.asgi_body_bytes)
@@ -258,10 +275,10 @@ class Edge(Farewell):
         if self.half_read is not None:
             return
         cycle = self.cycle
-        if self.phase is Phase.LINGER:
+        if self.phase is LINGER:
             self.transport.close()
             return
-        self.set_phase(Phase.WORK)
+        self.set_phase(WORK)
         if isinstance(cycle, Visitor):
             cycle.body_done = True
             if cycle is self.running and not cycle.response_complete:
@@ -339,6 +356,12 @@ class Edge(Farewell):
         """
         self.server_state.total_requests += 1
         self.served = True
+        if not self.pipeline and self.phase is WORK and self.running.response_complete:
+            self.phase = IDLE  # nearly always
+            self.phase_tick = self.gate.ticks
+            if self.flow.read_paused:
+                self.flow.resume_reading()
+            return
         if self.turning:
             return  # answered at once, inside the loop below
         self.turning = True
@@ -351,6 +374,6 @@ class Edge(Farewell):
         finally:
             self.turning = False
         if not self.working:
-            if self.phase is Phase.WORK:
-                self.set_phase(Phase.IDLE)
+            if self.phase is WORK:
+                self.set_phase(IDLE)
             self.flow.resume_reading()

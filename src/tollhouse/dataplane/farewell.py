@@ -5,7 +5,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tollhouse.dataplane import reply
-from tollhouse.dataplane.gate import Gate, Phase
+from tollhouse.dataplane.gate import BODY, HEAD, LINGER, Gate, Phase
 from tollhouse.dataplane.visitor import Visitor
 
 
@@ -52,7 +52,7 @@ class Farewell(HttpToolsProtocol):
             return
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.set_phase(Phase.LINGER)
+        self.set_phase(LINGER)
         self.flow.resume_reading()
 
     # --- what is wrong
@@ -60,7 +60,7 @@ class Farewell(HttpToolsProtocol):
     def broken(self, status: int, code: str, message: str) -> None:
         """Bytes that are not a request: answer, in order, whoever can still be answered, then close."""
         self.deaf = True
-        half = self.cycle if self.phase is Phase.BODY else None
+        half = self.cycle if self.phase is BODY else None
         if half is not None and half is self.running:
             self.broken_off(half, status, code, message)
             return
@@ -71,7 +71,7 @@ class Farewell(HttpToolsProtocol):
         if last is not None and not last.response_complete:
             last.keep_alive = False  # answered first; then the connection closes
             self.flow.pause_reading()
-        elif self.phase is not Phase.LINGER:  # else it has had its answer, and no more is written
+        elif self.phase is not LINGER:  # else it has had its answer, and no more is written
             self.refuse_plain(status, message)
 
     def broken_off(self, half: Any, status: int, code: str, message: str) -> None:
@@ -88,11 +88,11 @@ class Farewell(HttpToolsProtocol):
 
     def overdue(self) -> None:
         """The sweep found the phase's time is up."""
-        if self.pipeline or (self.phase is Phase.HEAD and self.working):
+        if self.pipeline or (self.phase is HEAD and self.working):
             self.phase_tick = self.gate.ticks  # reading is paused or an answer is under way: not the client's fault
-        elif self.phase is Phase.LINGER:
+        elif self.phase is LINGER:
             self.transport.close()
-        elif self.phase is Phase.HEAD:
+        elif self.phase is HEAD:
             self.refuse_plain(408, f"the request head was not complete within {self.gate.options.head_timeout_s:g} s")
         else:
             self.broken(

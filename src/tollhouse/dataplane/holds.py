@@ -30,7 +30,7 @@ class Account:
         self.free = budget.limit - posted
         self.budget = budget
         self.clamps = budget.edge is BudgetEdge.CLAMP
-        self.labels: tuple[str, str] | None = None
+        self.labels: tuple[bytes, bytes] | None = None
         """Constant parts of its answer headers, made on first use."""
 
     def change(self, budget: Budget) -> None:

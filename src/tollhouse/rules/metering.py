@@ -68,6 +68,9 @@ class Ending(msgspec.Struct, frozen=True):
     """The provider's HTTP status with ERROR_STATUS, else 0."""
 
 
+_NOT_SENT, _EXACT = EndingKind.NOT_SENT, SettleKind.EXACT
+"""Asked for at every call: by its own name a member costs a fifth of one by the name of its class (CPython 3.11)."""
+
 NOT_SENT = Ending(EndingKind.NOT_SENT)
 COMPLETE = Ending(EndingKind.COMPLETE)
 CUT_BY_UPSTREAM = Ending(EndingKind.CUT_BY_UPSTREAM)
@@ -114,11 +117,11 @@ def settle_amount(
                                     that was not streamed: no provider promises it there
     An exact amount above `hold_nusd` is a violated bound: posted as it is, counted by the caller.
     """
-    if ending.kind is EndingKind.NOT_SENT:
+    if ending.kind is _NOT_SENT:
         return NOTHING
     if seen.final:
         usage = seen.usage
-        return Settled(SettleKind.EXACT, usage, 0 if card is None else cost(card, usage), usage.total_tokens)
+        return Settled(_EXACT, usage, 0 if card is None else cost(card, usage), usage.total_tokens)
     if ending.kind is EndingKind.ERROR_STATUS and refused_before_work(ending.status):
         return NOTHING
     if ending.kind is EndingKind.CLIENT_GONE and cancel_stops_billing and not seen.hidden_output:

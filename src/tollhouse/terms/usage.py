@@ -39,4 +39,12 @@ class Usage(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
 
     @property
     def total_tokens(self) -> int:
-        return self.total_input_tokens + self.total_output_tokens
+        return (
+            self.input_tokens
+            + self.output_tokens
+            + self.cache_read_tokens
+            + self.cache_write_5m_tokens
+            + self.cache_write_1h_tokens
+            + self.input_audio_tokens
+            + self.output_audio_tokens
+        )
