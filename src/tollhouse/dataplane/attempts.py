@@ -21,13 +21,16 @@ async def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Att
     """One attempt, to its end. Raises UpstreamError; `sent` says whether the provider may have begun to work."""
     assert attempt.lane is not None
     exchange.provider_name = attempt.provider.name
-    body = exchange.dialect.edit(
-        exchange.whole_body(),
-        ask,
-        model=attempt.upstream_model if attempt.upstream_model != ask.model else None,
-        max_output_tokens=hold.cap.max_output_tokens if hold.cap.edit else None,
-        include_usage=ask.stream and not ask.include_usage,
-    )
+    cap, add_usage = hold.cap, ask.stream and not ask.include_usage
+    body = exchange.whole_body()
+    if cap.edit or add_usage or attempt.upstream_model != ask.model:
+        body = exchange.dialect.edit(
+            body,
+            ask,
+            model=attempt.upstream_model if attempt.upstream_model != ask.model else None,
+            max_output_tokens=cap.max_output_tokens if cap.edit else None,
+            include_usage=add_usage,
+        )
     pool = exchange.plane.pool
     relay.call = call = pool.prepare(request_bytes(exchange.head, attempt.lane, body), relay)
     del body  # a long stream must not hold a large body

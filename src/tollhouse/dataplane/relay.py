@@ -67,14 +67,14 @@ class Relay:
     def head(self, status: int, headers: Headers) -> None:
         self.status = status
         self.headers = headers
-        for name, value in headers:
-            if name == b"content-type":
-                self.streaming = value[:17].lower() == b"text/event-stream" and status < 300
-            elif name == b"content-encoding" and value.lower() != b"identity":
-                self.unreadable = True  # compressed although identity was asked for: relayed, and settled at the bound
-            elif name == b"request-id" or name == b"x-request-id":
-                self.upstream_request_id = value.decode("latin-1")[:128]
-        if self.streaming:
+        fields = dict(headers)
+        if fields.get(b"content-encoding", b"identity").lower() != b"identity":
+            self.unreadable = True  # compressed although identity was asked for: relayed, and settled at the bound
+        its_id = fields.get(b"request-id") or fields.get(b"x-request-id")
+        if its_id:
+            self.upstream_request_id = its_id.decode("latin-1")[:128]
+        if status < 300 and fields.get(b"content-type", b"")[:17].lower() == b"text/event-stream":
+            self.streaming = True
             if not self.unreadable:
                 self.meter = self.exchange.dialect.stream_meter(swallow_usage=self.swallow_usage)
                 self.seen = self.meter.seen

@@ -13,7 +13,7 @@ from itertools import islice
 
 from tollhouse.ports import LimitHolder, LimitStanding, Ticket
 from tollhouse.rules.budgets import zone_of
-from tollhouse.rules.limits import MINUTE_S, Chunk, Full, HolderState, refusal
+from tollhouse.rules.limits import MINUTE_S, Full, HolderState, refusal
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.people import NO_LIMITS
 
@@ -41,24 +41,21 @@ class MemoryTicket:
     __slots__ = ("_estimate", "_places", "_standing")
 
     def __init__(self, states: list[HolderState], tokens_estimate: int, now_s: float, wall_s: float) -> None:
-        places: list[tuple[HolderState, Chunk]] = []
+        self._places = [(state, state.charge(now_s, tokens_estimate)) for state in states]
         """Each with where its tokens stand."""
-        room: float = math.inf
-        limit, reset_s = 0, MINUTE_S
+        self._estimate = tokens_estimate
+        standing = None
         for state in states:
-            places.append((state, state.charge(now_s, tokens_estimate)))
             requests = state.requests
             if requests is not None:
                 free = requests.limit - requests.total
-                if free < room:
-                    room, limit, reset_s = free, requests.limit, MINUTE_S
+                if standing is None or free < standing.remaining:
+                    standing = LimitStanding(requests.limit, free, MINUTE_S)
             for calendar in state.calendars:
                 free = calendar.limit - calendar.count
-                if free < room:
-                    room, limit, reset_s = free, calendar.limit, calendar.end_s - wall_s
-        self._places = places
-        self._estimate = tokens_estimate
-        self._standing = None if room == math.inf else LimitStanding(limit, int(room), reset_s)
+                if standing is None or free < standing.remaining:
+                    standing = LimitStanding(calendar.limit, free, calendar.end_s - wall_s)
+        self._standing = standing
 
     def settle(self, tokens_used: int) -> None:
         """Free the parallel places and put the real tokens where the estimate stands. A second call does nothing."""
