@@ -64,6 +64,25 @@ def test_what_trickles_in_is_ended(wire: bytes, says: bytes) -> None:
     run_in_virtual_time(story())
 
 
+@pytest.mark.parametrize("timeout_s", [0.1, 0.3, 0.6])
+def test_nobody_is_ended_too_early(timeout_s: float) -> None:
+    """Whatever the time between two sweeps, and wherever in it a request begins."""
+
+    async def story() -> None:
+        limits = {"head_timeout_s": timeout_s, "body_timeout_s": timeout_s}
+        async with plane(edge=limits) as running:
+            for step in range(10):
+                await asyncio.sleep(SWEEP_S * step / 10)
+                for wire in (get(b"/v1/models"), post(b"{" + b" " * 100)):
+                    async with await running.client() as client:
+                        client.send(wire[:-1])
+                        await asyncio.sleep(0.9 * timeout_s)
+                        client.send(wire[-1:])
+                        assert (await client.answer()).status != 408
+
+    run_in_virtual_time(story())
+
+
 def test_who_says_nothing_is_ended() -> None:
     """Before the first request after head_timeout_s, between requests after keep_alive_s."""
 
