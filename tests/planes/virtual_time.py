@@ -3,7 +3,8 @@
 Time stands still while anything can happen: a byte that some end can read, a callback that is ready. Only when nothing
 has come for IDLE_S of real time does the clock jump to the next timer. All ends of all connections are in this one
 loop and on loopback, so whatever was written can be read at once: a deadline that passes here passes because nobody
-did anything, and never because the machine was busy or stood still. And nobody has to wait for it.
+did anything, and never because the machine was busy or stood still. And nobody has to wait for it. (Nor does a pause
+of the test's own end while others are busy: what passes by is waited for by an event, not by looking again and again.)
 
 The gateway runs on uvloop, whose clock cannot be taken away from it; here the same protocols run on asyncio's own loop.
 What is about bytes and not about time is tested on uvloop (`tests.planes.wire.run`).
