@@ -13,7 +13,7 @@ import msgspec
 import uvicorn
 from uvicorn.server import ServerState
 
-from tests.planes.wire import Peer, connect
+from tests.planes.wire import Peer, connect, until
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
 from tollhouse.dataplane.edge import protocol_class
 from tollhouse.dataplane.exchange import Exchange, Plane, PlaneOptions
@@ -142,6 +142,7 @@ async def plane(
     options: dict[str, Any] | None = None,
     provider: dict[str, Any] | None = None,
     budget: Budget = BUDGET,
+    facts: ModelFacts = FACTS,
 ) -> AsyncIterator[Running]:
     """A running plane, whose provider `mock` serves claude-* (and gpt-* by `mockchat`) on this port. A `budget` of
     another limit keeps the id of BUDGET.
@@ -170,7 +171,7 @@ async def plane(
         options=PlaneOptions(**options or {}),
         dialects={one.name: one for one in (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS)},
         schemes=(VirtualKeyScheme(snapshot, SECRET, lambda: T0_NS),),
-        planner=Planner(providers, lambda row, model: FACTS),
+        planner=Planner(providers, lambda row, model: facts),
         limiter=MemoryLimiter(),
         accounts=accounts,
         pool=Pool(PoolOptions(**pool or {})),
@@ -197,7 +198,7 @@ async def plane(
             one.transport.abort()
         gate.close()
         the_plane.pool.close()
-        await asyncio.sleep(0.01)
+        await until(lambda: not gate.edges)
         await asyncio.gather(*running.state.tasks, return_exceptions=True)
         assert gate.buffered_bytes == 0
 
