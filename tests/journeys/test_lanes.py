@@ -127,7 +127,7 @@ def test_headers_go_up_as_they_came(gateway: Gateway, upstream: ScriptedUpstream
     }
     lines = {**sent, **taken_out, "x-api-key": key, "content-type": "application/json"}
     target = f"{gateway.url}/v1/messages?beta=true&x=%20y"
-    assert httpx.post(target, json=body(), headers=lines, trust_env=False).status_code == 200
+    assert httpx.post(target, json=body(), headers=lines, timeout=30, trust_env=False).status_code == 200
     got = upstream.last
     assert got.target == "/v1/messages?beta=true&x=%20y"
     for name, value in sent.items():

@@ -56,7 +56,9 @@ def check_books(gateway: Gateway, user: str, key: str, calls: list[tuple[str | N
         assert (row["user_id"], row["kind"], row["status"], row["code"]) == (user, "exact", 200, "")
         assert parse_usd(row["amount_usd"]) == nusd
         assert header is None or parse_usd(header) == nusd
-        own = httpx.get(f"{gateway.url}/api/v1/requests/{request_id}", headers={"x-api-key": key}, trust_env=False)
+        own = httpx.get(
+            f"{gateway.url}/api/v1/requests/{request_id}", headers={"x-api-key": key}, timeout=30, trust_env=False
+        )
         assert own.status_code == 200
         assert own.json() == row
     assert parse_usd(gateway.usage(user)["amount_usd"]) == sum(nusd for _, _, nusd in calls)
