@@ -110,7 +110,7 @@ def test_a_budget_holds_whoever_calls(counting: Gateway, upstream: ScriptedUpstr
     smallest = held_nusd(counting, upstream, call)
     limit_nusd = 41 * smallest // 2
     bill = upstream.script = Bill(SEED)
-    cap = f"{decimal_usd(limit_nusd)}/day"
+    cap = f"{decimal_usd(limit_nusd)}/month"
     one, two = f"one of {over}", f"two of {over}"
     if over == "key":
         keys = [counting.key(one, budget=cap)]
