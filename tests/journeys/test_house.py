@@ -38,7 +38,7 @@ def preflight(gateway: Gateway, origin: str, path: str = "/v1/messages", method:
         "access-control-request-method": method,
         "access-control-request-headers": "x-api-key,content-type,anthropic-version",
     }
-    return httpx.options(gateway.url + path, headers=asked, trust_env=False)
+    return httpx.options(gateway.url + path, headers=asked, timeout=30, trust_env=False)
 
 
 def allows(got: httpx.Response) -> dict[str, str]:
@@ -94,7 +94,7 @@ def test_probes(gateway: Gateway) -> None:
         got = httpx.get(gateway.url + path, timeout=30, trust_env=False)
         assert (got.status_code, got.json()) == (200, {"status": status})
     assert httpx.get(f"{gateway.url}/metrics", timeout=30, trust_env=False).status_code == 401
-    assert httpx.head(f"{gateway.url}/api/hello", trust_env=False).status_code in (200, 404)
+    assert httpx.head(f"{gateway.url}/api/hello", timeout=30, trust_env=False).status_code in (200, 404)
 
 
 def test_metrics(secure: Gateway, secure_provider: ScriptedUpstream, authority: ssl.SSLContext) -> None:

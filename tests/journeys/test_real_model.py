@@ -106,7 +106,7 @@ def test_anthropic_sdk_of_the_first_major_version(real: Gateway, user: str) -> N
     key = real.key(user)
     script = [sys.executable, "-c", OLD_SDK_CALLS, real.url, key, LOCAL_MODEL]
     env = environment(real.home) | {"PYTHONPATH": str(OLD_SDK)}
-    ran = subprocess.run(script, env=env, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(script, env=env, capture_output=True, text=True, timeout=100, check=False)
     assert ran.returncode == 0, ran.stderr
     said = json.loads(ran.stdout)
     assert said["version"].startswith("1.")
@@ -184,7 +184,7 @@ def test_openai_sdk(real: Gateway, user: str, chat: Chat, base: str) -> None:
 
 
 def curl(*words: str) -> str:
-    ran = subprocess.run(["curl", "-sS", "--max-time", "60", *words], capture_output=True, text=True, check=False)
+    ran = subprocess.run(["curl", "-sS", "--max-time", "100", *words], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
