@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from bench.mock_upstream import MODEL
+from bench.canned import MODEL
 
 PATH = "/v1/messages"
 _USER_AGENT = "Anthropic/Python 2.12.0"

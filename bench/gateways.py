@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.calls import Endpoint
-from bench.mock_upstream import MODEL
+from bench.canned import MODEL
 from bench.problem import BenchProblem
 
 COMMAND_LIMIT_S = 60.0
