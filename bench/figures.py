@@ -61,6 +61,7 @@ class Figure:
     rounds: Rounds
     disturbed: list[float] = field(default_factory=list)  # per measurement, others' CPU as a share of one core
     speeds_ns: list[int] = field(default_factory=list)  # per measurement, what a fixed piece of work took before it
+    absent: dict[str, str] = field(default_factory=dict)  # peers that could not do it, and why
 
     def medians(self) -> dict[str, Sample]:
         """Per gateway, the median of every quantity."""
@@ -72,11 +73,12 @@ class Figure:
 
     def ratios(self, name: str) -> list[float]:
         """Per round, this gateway's quantity over the yardstick's; empty where there is nothing to divide."""
-        quantity, base = self.ratio_of, self.rounds.get(YARDSTICK, [])
-        if quantity is None or name == YARDSTICK or not all(sample.get(quantity) for sample in base):
+        quantity, ours, base = self.ratio_of, self.rounds.get(name), self.rounds.get(YARDSTICK)
+        if quantity is None or name == YARDSTICK or not (ours and base):
             return []
-        pairs = zip(self.rounds.get(name, []), base, strict=True) if base else ()
-        return [ours[quantity] / theirs[quantity] for ours, theirs in pairs if ours.get(quantity)]
+        if not all(sample.get(quantity) for sample in (*ours, *base)):
+            return []
+        return [mine[quantity] / theirs[quantity] for mine, theirs in zip(ours, base, strict=True)]
 
 
 class Bench:
@@ -138,7 +140,7 @@ class Bench:
 
         figure = self._in_rounds("latency", None, measure, direct=True)
         for samples in figure.rounds.values():
-            for sample, direct in zip(samples, figure.rounds[Direct.name], strict=True):
+            for sample, direct in zip(samples, figure.rounds[Direct.name], strict=False):  # a peer's may be fewer
                 sample["added_p50_ms"] = sample["p50_ms"] - direct["p50_ms"]
                 sample["added_p99_ms"] = sample["p99_ms"] - direct["p99_ms"]
         return figure
@@ -148,17 +150,17 @@ class Bench:
         figure = Figure("idle", None, {})
         for _ in range(self.plan.starts):
             for gateway in self._gateways:
-                with self._started(gateway) as started:
+                with _or_absent(figure, gateway), self._started(gateway) as started:
                     time.sleep(WARM_UP_S)
                     sample = {"start_s": started.started_s, "rss_mb": started.rss_bytes() / 1e6}
-                figure.rounds.setdefault(gateway.name, []).append(sample)
+                    figure.rounds.setdefault(gateway.name, []).append(sample)
         return figure
 
     def idle_stream(self) -> Figure:
         """Memory per open stream on which nothing moves, from a fresh start: memory used before would hide the need."""
         figure, body = Figure("idle_stream", None, {}), calls.streamed_body(0, 0)
         for gateway in self._gateways:
-            with self._started(gateway) as started, _naming(figure.name, started):
+            with _or_absent(figure, gateway), self._started(gateway) as started, _naming(figure.name, gateway):
                 request = calls.request(started.endpoint, calls.plain_body())
                 self._warm_up(started, request)
                 before = started.rss_bytes()
@@ -168,7 +170,7 @@ class Bench:
                     streams.run(WARM_UP_S)
                     grown = started.rss_bytes() - before
                 sample = {"kb_per_stream": grown / 1e3 / self.plan.idle_streams, "rss_before_mb": before / 1e6}
-            figure.rounds[gateway.name] = [sample]
+                figure.rounds[gateway.name] = [sample]
         return figure
 
     def _closed_loops(
@@ -209,16 +211,24 @@ class Bench:
         figure = Figure(name, ratio_of, {recipe.name: [] for recipe in recipes})
         rounds = pairs or self.plan.pairs
         with ExitStack() as stack:
-            started = [stack.enter_context(self._started(recipe, tls=tls)) for recipe in recipes]
+            started: list[tuple[Gateway, Running, ExitStack]] = []
+            for recipe in recipes:
+                end = stack.enter_context(ExitStack())
+                with _or_absent(figure, recipe):
+                    started.append((recipe, end.enter_context(self._started(recipe, tls=tls)), end))
             stack.callback(leave)
             for number in range(rounds):
                 _say(f"{name}: round {number + 1} of {rounds}")
-                for gateway in started if number % 2 == 0 else reversed(started):
+                for recipe, gateway, end in started if number % 2 == 0 else reversed(started):
+                    if recipe.name in figure.absent:
+                        continue
                     figure.speeds_ns.append(speed_ns(self._cores.gateway))
                     meter = Meter(self._cores, self._mock.pid)
-                    with _naming(name, gateway), _no_collector():
+                    with _or_absent(figure, recipe), _naming(name, recipe), _no_collector():
                         figure.rounds[gateway.name].append(measure(gateway, meter))
-                    figure.disturbed.append(meter.foreign_share())
+                        figure.disturbed.append(meter.foreign_share())
+                    if recipe.name in figure.absent:
+                        end.close()  # what it has begun would take the others' time
         return figure
 
     def _warm_up(self, gateway: Running, request: bytes) -> None:
@@ -253,7 +263,20 @@ def _no_collector() -> Iterator[None]:
 
 
 @contextmanager
-def _naming(figure: str, gateway: Running) -> Iterator[None]:
+def _or_absent(figure: Figure, gateway: Gateway) -> Iterator[None]:
+    """Where a peer fails, note why, drop its figure and go on."""
+    try:
+        yield
+    except BenchProblem as problem:
+        if not gateway.is_peer:
+            raise
+        _say(f"{figure.name} without {gateway.name}: {problem}")
+        figure.absent[gateway.name] = str(problem)
+        figure.rounds.pop(gateway.name, None)
+
+
+@contextmanager
+def _naming(figure: str, gateway: Gateway) -> Iterator[None]:
     """Say in a failure which figure of which gateway it was."""
     try:
         yield

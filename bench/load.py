@@ -170,8 +170,6 @@ class ClosedLoop:
                 caller = self._callers.by_fd[fd]
                 if self._is_answered(fd, caller.read()):
                     waiting.discard(caller)
-        if not done:
-            raise BenchProblem(f"port {self._callers.port} gave no whole answer within {seconds:.1f} s")
         return done + len(self._callers.by_fd)
 
     def close(self) -> None:

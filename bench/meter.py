@@ -9,7 +9,7 @@ from bench.machine import Cores, busy_ns, cpu_ns, waiting_ns
 from bench.running import Running
 
 LOOK_S = 0.3  # longer than a gateway is known to put off its bookkeeping
-REST_SHARE = 0.1  # of a core: who used less than this during a look is at rest
+REST_SHARE = 0.1  # of a core: who neither used nor waited for more than this during a look is at rest
 REST_LIMIT_S = 5.0
 
 
@@ -40,7 +40,8 @@ class Meter:
         while True:
             time.sleep(LOOK_S)
             late = self._read(gateway)
-            if late.cpu_ns - early.cpu_ns < REST_SHARE * LOOK_S * 1e9 or late.at_s > deadline:
+            wanted_ns = late.cpu_ns - early.cpu_ns + late.waiting_ns - early.waiting_ns
+            if wanted_ns < REST_SHARE * LOOK_S * 1e9 or late.at_s > deadline:
                 break
             early = late
         self._after = late

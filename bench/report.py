@@ -131,6 +131,8 @@ def _figure(figure: Figure) -> dict[str, object]:
                 "vs_nginx_rounds": [_rounded(ratio) for ratio in ratios],
             }
         answer[name] = entry
+    if figure.absent:
+        answer["absent"] = dict(figure.absent)
     if figure.disturbed:
         answer["foreign_cpu_share"] = _rounded(statistics.median(figure.disturbed))
     if figure.speeds_ns:
@@ -145,7 +147,8 @@ def _table(figure: Figure) -> str:
     for name, quantities in medians.items():
         cells = [_COLUMNS[key][1].format(quantities[key]) for key in keys]
         rows.append([name, *cells, _ratio_cell(figure, name)])
-    return "\n".join([_TITLES[figure.name], *_aligned(rows)])
+    absent = [f"Without {name}: {why.splitlines()[0]}" for name, why in figure.absent.items()]
+    return "\n".join([_TITLES[figure.name], *_aligned(rows), *absent])
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
