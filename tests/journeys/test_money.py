@@ -104,7 +104,9 @@ def counting(tmp_path_factory: pytest.TempPathFactory, provider: ScriptedUpstrea
 
 
 @pytest.mark.parametrize("over", ["key", "user", "organisation"])
-def test_a_budget_holds_whoever_calls(counting: Gateway, upstream: ScriptedUpstream, over: str) -> None:
+def test_a_budget_holds_whoever_calls(
+    counting: Gateway, upstream: ScriptedUpstream, over: str, request: pytest.FixtureRequest
+) -> None:
     """Over one key; over the two keys of one user; over two users."""
     call = body(max_tokens=300, stream=False)
     smallest = held_nusd(counting, upstream, call)
@@ -118,7 +120,8 @@ def test_a_budget_holds_whoever_calls(counting: Gateway, upstream: ScriptedUpstr
         counting.owner("POST", "/users", {"user_id": one, "budget": cap})
         keys = [counting.key(one), counting.key(one)]
     else:
-        counting.owner("POST", "/budgets", {"scope": "organisation", "amount": cap})
+        made = counting.owner("POST", "/budgets", {"scope": "organisation", "amount": cap})
+        request.addfinalizer(lambda: counting.owner("DELETE", f"/budgets/{made['budget_id']}"))
         keys = [counting.key(one), counting.key(two)]
     answers = storm_of(counting, keys, 80)
     answers.append(post(counting, keys[0], call))
