@@ -40,6 +40,5 @@ def breaches_of(running: Running) -> list[str]:
         "settled, not on its way to the ledger": len(settled) - len(running.settlements),
         "nano-USD between budget and settlements": standing.posted - posted,
         "bytes of bodies are kept": running.gate.buffered_bytes,
-        "bounds are violated": running.accounts.bound_violations,
     }
     return [f"{what}: {amount}" for what, amount in found.items() if amount]

@@ -20,7 +20,9 @@ class End(Enum):
     KEEP = "keep"
     """The connection stays open for the next request."""
     CLOSE = "close"
+    """FIN."""
     RESET = "reset"
+    """RST."""
     STAY = "stay"
     """Nothing more, until the gateway leaves or `go_on` is set; then `rest`, and the connection is kept."""
 
@@ -105,7 +107,7 @@ class _Connection(asyncio.Protocol):
         elif play.end is End.KEEP:
             self.play = None
         elif play.end is End.CLOSE:
-            self.transport.close()
+            self.transport.write_eof()  # and would hear another request
         else:
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self.transport.abort()
