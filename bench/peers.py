@@ -156,9 +156,10 @@ def _program(name: str) -> str:
 
 
 def _run(name: str, command: Sequence[str], folder: Path) -> None:
+    environment = dict(os.environ) | _OWN_PACKAGES  # else pip would find there what it should install
     try:
         done = subprocess.run(
-            command, cwd=folder, env=dict(os.environ), stdin=subprocess.DEVNULL, capture_output=True,
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
             timeout=INSTALL_LIMIT_S, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from bench.figures import YARDSTICK, Figure
+from bench.figures import CONNECTIONS, YARDSTICK, Figure
 from bench.goals import GOALS
 from bench.machine import is_profile_guided
 
@@ -13,7 +13,7 @@ LATE_SHARE = 0.02  # of the calls of a fixed rate
 BUSY_SHARE = 0.9  # of its core: under this, a gateway waits for the load, and a call costs it more
 
 _TITLES = {
-    "call": "A call, 32 connections",
+    "call": f"A call, {CONNECTIONS} connections",
     "call_50kb": "A call with a body of 50 KB",
     "tls_call": "A call, upstream by TLS",
     "event": "An event, 128 streams of 100 events/s",
@@ -147,8 +147,14 @@ def _table(figure: Figure) -> str:
     for name, quantities in medians.items():
         cells = [_COLUMNS[key][1].format(quantities[key]) for key in keys]
         rows.append([name, *cells, _ratio_cell(figure, name)])
-    absent = [f"Without {name}: {why.splitlines()[0]}" for name, why in figure.absent.items()]
+    absent = [f"Without {name}: {_ends_of(why)}" for name, why in figure.absent.items()]
     return "\n".join([_TITLES[figure.name], *_aligned(rows), *absent])
+
+
+def _ends_of(text: str) -> str:
+    """The first line and, of several, the last: what failed and the last word on it."""
+    lines = text.strip().splitlines()
+    return lines[0] if len(lines) < 2 else f"{lines[0]} … {lines[-1]}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

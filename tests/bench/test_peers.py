@@ -32,7 +32,7 @@ class Absent(Pass):
     """One that cannot be installed."""
 
     def prepare(self, place: Path, upstream: Upstream, tls: bool) -> Launch:
-        raise BenchProblem("there is no such package\nmany words of an installer")
+        raise BenchProblem("there is no such package\nmany words of an installer\nits last")
 
 
 class Deaf(Pass):
@@ -66,7 +66,7 @@ def test_a_run_goes_on_without_a_peer_that_fails(
     assert isinstance(figures, dict)
     assert "cannot connect" in figures["call"]["absent"]["deaf"]
     text = as_text("plain", [figure])
-    assert "Without gone: there is no such package" in text
+    assert "Without gone: there is no such package … its last\n" in text
     assert "many words" not in text
 
 
