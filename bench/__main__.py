@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 from bench.figures import YARDSTICK, Bench, Figure, Plan
-from bench.gateways import Gateway, known
+from bench.gateways import Gateway, Nginx, Tollhouse
 from bench.machine import choose_cores, describe, pinned_to, work_in_batches
+from bench.peers import peers
 from bench.problem import BenchProblem
 from bench.report import as_json, as_text
 from bench.running import mock_upstream, workplace
@@ -28,10 +29,15 @@ PAIRS_LIMIT = 100
 SECONDS_LIMIT = 60.0
 
 
+def known() -> tuple[Gateway, ...]:
+    """Every recipe, in the order of measuring."""
+    return (Nginx(), Tollhouse(), *peers())
+
+
 def main(arguments: Sequence[str] | None = None, recipes: Sequence[Gateway] | None = None) -> int:
     """Run and report; the exit code is 0, or 2 when it could not be measured."""
     recipes = known() if recipes is None else recipes
-    options = _options(arguments, [recipe.name for recipe in recipes])
+    options = _options(arguments, recipes)
     try:
         chosen = [recipe for recipe in recipes if recipe.name in options.gateways]
         with _ended_in_order():
@@ -44,38 +50,49 @@ def main(arguments: Sequence[str] | None = None, recipes: Sequence[Gateway] | No
         return 130
     head: dict[str, object] = {
         "machine": describe(),
-        "plan": {"pairs": options.pairs, "seconds": options.seconds, "quick": options.quick},
+        "plan": {
+            "pairs": options.pairs,
+            "call_pairs": options.call_pairs,
+            "seconds": options.seconds,
+            "quick": options.quick,
+        },
     }
     subject = next((recipe.name for recipe in chosen if recipe.name != YARDSTICK), YARDSTICK)
-    sys.stdout.write(json.dumps(as_json(subject, figures, head)) if options.json else as_text(figures))
+    sys.stdout.write(json.dumps(as_json(subject, figures, head)) if options.json else as_text(subject, figures))
     sys.stdout.write("\n")
     return 0
 
 
 def _measure(options: argparse.Namespace, recipes: Sequence[Gateway]) -> list[Figure]:
     idle_streams, starts = (300, 3) if options.quick else (1_000, 5)
-    plan, cores = Plan(options.pairs, options.seconds, idle_streams, starts), choose_cores()
+    plan, cores = Plan(options.pairs, options.call_pairs, options.seconds, idle_streams, starts), choose_cores()
     work_in_batches()
     with workplace() as place, mock_upstream(place, cores) as upstream, pinned_to(cores.load):
         bench = Bench(plan, cores, place, upstream, recipes)
         return [FIGURES[name](bench) for name in options.only]
 
 
-def _options(arguments: Sequence[str] | None, names: Sequence[str]) -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None, recipes: Sequence[Gateway]) -> argparse.Namespace:
+    names = [recipe.name for recipe in recipes]
+    ordinary = [recipe.name for recipe in recipes if not recipe.is_peer]
     parser = argparse.ArgumentParser(
         prog="python -m bench", description="What a call through Tollhouse costs beside nginx, in one run."
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout (progress is on stderr)")
-    parser.add_argument("--quick", action="store_true", help="3 short rounds, under 3 minutes in all")
+    parser.add_argument("--quick", action="store_true", help="shorter, under 3 minutes in all")
     parser.add_argument("--only", type=_one_of(FIGURES), default=list(FIGURES), metavar=",".join(FIGURES))
-    parser.add_argument("--gateways", type=_one_of(names), default=list(names), metavar=",".join(names))
-    parser.add_argument("--pairs", type=int, help="rounds of each figure (5; quick: 3)")
-    parser.add_argument("--seconds", type=float, help="length of one measurement (4; quick: 1.5)")
+    parser.add_argument(
+        "--gateways", type=_one_of(names), default=ordinary, metavar=",".join(names),
+        help=f"what is compared ({','.join(ordinary)}); others are installed below .cache/bench when asked for",
+    )  # fmt: skip
+    parser.add_argument("--pairs", type=int, help="rounds of each figure (9, call 15; quick: 5, call 7)")
+    parser.add_argument("--seconds", type=float, help="length of one measurement (2; quick: 1)")
     options = parser.parse_args(arguments)
+    options.call_pairs = options.pairs
     if options.pairs is None:
-        options.pairs = 3 if options.quick else 5
+        options.pairs, options.call_pairs = (5, 7) if options.quick else (9, 15)
     if options.seconds is None:
-        options.seconds = 1.5 if options.quick else 4.0
+        options.seconds = 1.0 if options.quick else 2.0
     if not 1 <= options.pairs <= PAIRS_LIMIT:
         parser.error(f"--pairs must be between 1 and {PAIRS_LIMIT}")
     if not 0.2 <= options.seconds <= SECONDS_LIMIT:

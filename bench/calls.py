@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from bench.mock_upstream import MODEL
+from bench.canned import MODEL
 
 PATH = "/v1/messages"
 _USER_AGENT = "Anthropic/Python 2.12.0"
@@ -17,6 +17,7 @@ class Endpoint:
     port: int
     key: str
     ready_path: str
+    headers: tuple[tuple[str, str], ...] = ()  # what it wants to be told with every call
 
 
 def plain_body(size_bytes: int = 0) -> bytes:
@@ -35,9 +36,10 @@ def request(endpoint: Endpoint, body: bytes) -> bytes:
     head = (
         f"POST {PATH} HTTP/1.1\r\nhost: 127.0.0.1:{endpoint.port}\r\naccept: application/json\r\n"
         f"content-type: application/json\r\nuser-agent: {_USER_AGENT}\r\nanthropic-version: 2023-06-01\r\n"
-        f"x-api-key: {endpoint.key}\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"x-api-key: {endpoint.key}\r\ncontent-length: {len(body)}\r\n"
     )
-    return head.encode() + body
+    more = "".join(f"{name}: {value}\r\n" for name, value in endpoint.headers)
+    return f"{head}{more}\r\n".encode() + body
 
 
 def _body(extra: dict[str, object], prompt: str = _QUESTION, padding: int = 0) -> bytes:

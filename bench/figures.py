@@ -1,7 +1,11 @@
 """The figures: what is loaded, what is read before and after, and how rounds become one number.
 
-Every figure is taken in rounds; in each round all gateways are measured in turn, so that a slow minute of the machine
-meets all of them. A ratio is taken inside its round, and the median over the rounds is what counts.
+Every figure is taken in rounds of short slices. In each round all gateways are measured, one close behind the other
+and in turned order from round to round (AB BA AB …), so that a slow minute of the machine meets all of them. A ratio is
+taken inside its round, and the median over the rounds is what counts.
+
+The CPU of a call is everything it causes: the clock runs from a gateway at rest to the gateway at rest again, so what
+it writes down later (a ledger, a log) is counted, and not charged to whoever is measured next.
 """
 
 import gc
@@ -17,11 +21,12 @@ from pathlib import Path
 from bench import calls
 from bench.gateways import Direct, Gateway, Upstream
 from bench.load import ClosedLoop, fixed_rate, streaming
-from bench.machine import Cores, busy_ns, cpu_ns
+from bench.machine import Cores, speed_ns
+from bench.meter import Meter
 from bench.problem import BenchProblem
 from bench.running import Running, running
 
-CONNECTIONS = 32
+CONNECTIONS = 64  # with 32, nginx stands at 85–90 % of its core: the load has as much to do as nginx
 STREAMS = 128
 EVENTS_PER_S = 100
 LATENCY_CALLS_PER_S = 1_000
@@ -40,8 +45,9 @@ Rounds = dict[str, list[Sample]]
 class Plan:
     """How much is measured."""
 
-    pairs: int
-    seconds: float
+    pairs: int  # rounds of every figure but the main one
+    call_pairs: int  # rounds of the main one
+    seconds: float  # length of one measurement
     idle_streams: int
     starts: int
 
@@ -53,7 +59,9 @@ class Figure:
     name: str
     ratio_of: str | None
     rounds: Rounds
-    disturbed: list[float] = field(default_factory=list)
+    disturbed: list[float] = field(default_factory=list)  # per measurement, others' CPU as a share of one core
+    speeds_ns: list[int] = field(default_factory=list)  # per measurement, what a fixed piece of work took before it
+    absent: dict[str, str] = field(default_factory=dict)  # peers that could not do it, and why
 
     def medians(self) -> dict[str, Sample]:
         """Per gateway, the median of every quantity."""
@@ -65,11 +73,12 @@ class Figure:
 
     def ratios(self, name: str) -> list[float]:
         """Per round, this gateway's quantity over the yardstick's; empty where there is nothing to divide."""
-        quantity, base = self.ratio_of, self.rounds.get(YARDSTICK, [])
-        if quantity is None or name == YARDSTICK or not all(sample.get(quantity) for sample in base):
+        quantity, ours, base = self.ratio_of, self.rounds.get(name), self.rounds.get(YARDSTICK)
+        if quantity is None or name == YARDSTICK or not (ours and base):
             return []
-        pairs = zip(self.rounds.get(name, []), base, strict=True) if base else ()
-        return [ours[quantity] / theirs[quantity] for ours, theirs in pairs if ours.get(quantity)]
+        if not all(sample.get(quantity) for sample in (*ours, *base)):
+            return []
+        return [mine[quantity] / theirs[quantity] for mine, theirs in zip(ours, base, strict=True)]
 
 
 class Bench:
@@ -90,8 +99,8 @@ class Bench:
         self._gateways = gateways
 
     def call(self) -> Figure:
-        """CPU per call and calls per second, 32 connections, short texts; direct shows the load's own ceiling."""
-        return self._closed_loops("call", calls.plain_body(), direct=True)
+        """CPU per call and calls per second, 64 connections, short texts; direct shows the load's own ceiling."""
+        return self._closed_loops("call", calls.plain_body(), pairs=self.plan.call_pairs, direct=True)
 
     def call_50kb(self) -> Figure:
         """The same with a request body of 50 KB."""
@@ -106,32 +115,32 @@ class Bench:
         events = int(EVENTS_PER_S * (self.plan.seconds + WARM_UP_S + STREAM_TAIL_S))
         body = calls.streamed_body(EVENTS_PER_S, events)
 
-        def measure(gateway: Running, meter: "Meter") -> Sample:
+        def measure(gateway: Running, meter: Meter) -> Sample:
             request = calls.request(gateway.endpoint, body)
             with streaming(gateway.endpoint.port, request, STREAMS) as streams:
                 streams.wait_for_first()
                 streams.run(WARM_UP_S)
-                with meter.over(gateway):
+                with meter.amid(gateway):
                     count = streams.run(self.plan.seconds)
                 streams.finish(events + EVENTS_AROUND_DELTAS)
-            return {"cpu_us": meter.cpu_ns / count / 1e3, "per_s": count / meter.wall_s, "core": meter.share()}
+            return _cost(meter, count)
 
         return self._in_rounds("event", "cpu_us", measure)
 
     def latency(self) -> Figure:
         """Time per call at 1,000 calls a second, and what the gateway adds to the time without one."""
 
-        def measure(gateway: Running, meter: "Meter") -> Sample:
+        def measure(gateway: Running, meter: Meter) -> Sample:
             request = calls.request(gateway.endpoint, calls.plain_body())
             fixed_rate(gateway.endpoint.port, request, LATENCY_CALLS_PER_S, WARM_UP_S)
-            with meter.over(gateway):
+            with meter.until_rest(gateway):
                 times = fixed_rate(gateway.endpoint.port, request, LATENCY_CALLS_PER_S, self.plan.seconds)
             p50, p99 = times.percentile_ms(50), times.percentile_ms(99)
             return {"p50_ms": p50, "p99_ms": p99, "late": times.late / len(times.sorted_ns)}
 
         figure = self._in_rounds("latency", None, measure, direct=True)
         for samples in figure.rounds.values():
-            for sample, direct in zip(samples, figure.rounds[Direct.name], strict=True):
+            for sample, direct in zip(samples, figure.rounds[Direct.name], strict=False):  # a peer's may be fewer
                 sample["added_p50_ms"] = sample["p50_ms"] - direct["p50_ms"]
                 sample["added_p99_ms"] = sample["p99_ms"] - direct["p99_ms"]
         return figure
@@ -141,17 +150,17 @@ class Bench:
         figure = Figure("idle", None, {})
         for _ in range(self.plan.starts):
             for gateway in self._gateways:
-                with self._started(gateway) as started:
+                with _or_absent(figure, gateway), self._started(gateway) as started:
                     time.sleep(WARM_UP_S)
                     sample = {"start_s": started.started_s, "rss_mb": started.rss_bytes() / 1e6}
-                figure.rounds.setdefault(gateway.name, []).append(sample)
+                    figure.rounds.setdefault(gateway.name, []).append(sample)
         return figure
 
     def idle_stream(self) -> Figure:
         """Memory per open stream on which nothing moves, from a fresh start: memory used before would hide the need."""
         figure, body = Figure("idle_stream", None, {}), calls.streamed_body(0, 0)
         for gateway in self._gateways:
-            with self._started(gateway) as started, _naming(figure.name, started):
+            with _or_absent(figure, gateway), self._started(gateway) as started, _naming(figure.name, gateway):
                 request = calls.request(started.endpoint, calls.plain_body())
                 self._warm_up(started, request)
                 before = started.rss_bytes()
@@ -161,43 +170,65 @@ class Bench:
                     streams.run(WARM_UP_S)
                     grown = started.rss_bytes() - before
                 sample = {"kb_per_stream": grown / 1e3 / self.plan.idle_streams, "rss_before_mb": before / 1e6}
-            figure.rounds[gateway.name] = [sample]
+                figure.rounds[gateway.name] = [sample]
         return figure
 
-    def _closed_loops(self, name: str, body: bytes, *, tls: bool = False, direct: bool = False) -> Figure:
-        def measure(gateway: Running, meter: "Meter") -> Sample:
-            loop = ClosedLoop(gateway.endpoint.port, calls.request(gateway.endpoint, body), CONNECTIONS)
-            try:
-                loop.run(WARM_UP_S)
-                with meter.over(gateway):
-                    count = loop.run(self.plan.seconds)
-            finally:
-                loop.close()
-            return {"cpu_us": meter.cpu_ns / count / 1e3, "per_s": count / meter.wall_s, "core": meter.share()}
+    def _closed_loops(
+        self, name: str, body: bytes, *, pairs: int | None = None, tls: bool = False, direct: bool = False
+    ) -> Figure:
+        loops: dict[str, ClosedLoop] = {}
 
-        return self._in_rounds(name, "cpu_us", measure, tls=tls, direct=direct)
+        def measure(gateway: Running, meter: Meter) -> Sample:
+            loop = loops.get(gateway.name)
+            if loop is None:
+                request = calls.request(gateway.endpoint, body)
+                loop = loops[gateway.name] = ClosedLoop(gateway.endpoint.port, request, CONNECTIONS)
+                with meter.until_rest(gateway):
+                    loop.run(WARM_UP_S)
+            with meter.until_rest(gateway):
+                count = loop.run(self.plan.seconds)
+            return _cost(meter, count)
+
+        def leave() -> None:
+            for loop in loops.values():
+                loop.close()
+
+        return self._in_rounds(name, "cpu_us", measure, leave, pairs=pairs, tls=tls, direct=direct)
 
     def _in_rounds(
         self,
         name: str,
         ratio_of: str | None,
-        measure: Callable[[Running, "Meter"], Sample],
+        measure: Callable[[Running, Meter], Sample],
+        leave: Callable[[], None] = lambda: None,
         *,
+        pairs: int | None = None,
         tls: bool = False,
         direct: bool = False,
     ) -> Figure:
-        """Start every gateway, then measure all of them in turn, as many rounds as the plan says."""
+        """Start every gateway, measure all of them in turn, as many rounds as the plan says, and leave them."""
         recipes = (Direct(), *self._gateways) if direct else (*self._gateways,)
         figure = Figure(name, ratio_of, {recipe.name: [] for recipe in recipes})
+        rounds = pairs or self.plan.pairs
         with ExitStack() as stack:
-            started = [stack.enter_context(self._started(recipe, tls=tls)) for recipe in recipes]
-            for number in range(self.plan.pairs):
-                _say(f"{name}: round {number + 1} of {self.plan.pairs}")
-                for gateway in started:
+            started: list[tuple[Gateway, Running, ExitStack]] = []
+            for recipe in recipes:
+                end = stack.enter_context(ExitStack())
+                with _or_absent(figure, recipe):
+                    started.append((recipe, end.enter_context(self._started(recipe, tls=tls)), end))
+            stack.callback(leave)
+            for number in range(rounds):
+                _say(f"{name}: round {number + 1} of {rounds}")
+                for recipe, gateway, end in started if number % 2 == 0 else reversed(started):
+                    if recipe.name in figure.absent:
+                        continue
+                    figure.speeds_ns.append(speed_ns(self._cores.gateway))
                     meter = Meter(self._cores, self._mock.pid)
-                    with _naming(name, gateway), _no_collector():
+                    with _or_absent(figure, recipe), _naming(name, recipe), _no_collector():
                         figure.rounds[gateway.name].append(measure(gateway, meter))
-                    figure.disturbed.append(meter.foreign_share())
+                        figure.disturbed.append(meter.foreign_share())
+                    if recipe.name in figure.absent:
+                        end.close()  # what it has begun would take the others' time
         return figure
 
     def _warm_up(self, gateway: Running, request: bytes) -> None:
@@ -211,37 +242,13 @@ class Bench:
             yield gateway
 
 
-class Meter:
-    """Reads the clocks around a measurement: the gateway's CPU, the wall's, and what anybody else took of our cores."""
-
-    def __init__(self, cores: Cores, mock_pid: int) -> None:
-        self._cores = cores
-        self._mock_pid = mock_pid
-        self.cpu_ns = self._own_ns = 0
-        self._foreign_ns = 0
-        self.wall_s = 0.0
-
-    @contextmanager
-    def over(self, gateway: Running) -> Iterator[None]:
-        """Read before and after."""
-        before, began = self._read(gateway), time.perf_counter()
-        yield
-        self.wall_s = time.perf_counter() - began
-        after = self._read(gateway)
-        self.cpu_ns, self._own_ns, busy = (late - early for late, early in zip(after, before, strict=True))
-        self._foreign_ns = max(0, busy - self.cpu_ns - self._own_ns)
-
-    def share(self) -> float:
-        """How much of its core the gateway used: near 1, it was the gateway that set the pace."""
-        return self.cpu_ns / 1e9 / self.wall_s
-
-    def foreign_share(self) -> float:
-        """CPU of others on the two cores, as a share of one core."""
-        return self._foreign_ns / 1e9 / self.wall_s if self.wall_s else 0.0
-
-    def _read(self, gateway: Running) -> tuple[int, int, int]:
-        own = time.process_time_ns() + cpu_ns([self._mock_pid])
-        return gateway.cpu_ns(), own, busy_ns(self._cores.load) + busy_ns(self._cores.gateway)
+def _cost(meter: Meter, count: int) -> Sample:
+    return {
+        "cpu_us": meter.cpu_ns / count / 1e3,
+        "per_s": count / meter.wall_s,
+        "core": meter.used_share(),
+        "wanted": meter.wanted_share(),
+    }
 
 
 @contextmanager
@@ -256,7 +263,20 @@ def _no_collector() -> Iterator[None]:
 
 
 @contextmanager
-def _naming(figure: str, gateway: Running) -> Iterator[None]:
+def _or_absent(figure: Figure, gateway: Gateway) -> Iterator[None]:
+    """Where a peer fails, note why, drop its figure and go on."""
+    try:
+        yield
+    except BenchProblem as problem:
+        if not gateway.is_peer:
+            raise
+        _say(f"{figure.name} without {gateway.name}: {problem}")
+        figure.absent[gateway.name] = str(problem)
+        figure.rounds.pop(gateway.name, None)
+
+
+@contextmanager
+def _naming(figure: str, gateway: Gateway) -> Iterator[None]:
     """Say in a failure which figure of which gateway it was."""
     try:
         yield

@@ -1,6 +1,6 @@
 """What is compared. A gateway here is a recipe: given a directory and an upstream, how is it configured and started?
 
-A further one (a peer from PyPI or npm) is one class more and one line in `known()`.
+The peers, which are installed on request, stand in bench/peers.py; `known()` in bench/__main__.py lists all.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.calls import Endpoint
-from bench.mock_upstream import MODEL
+from bench.canned import MODEL
 from bench.problem import BenchProblem
 
 COMMAND_LIMIT_S = 60.0
@@ -53,6 +53,10 @@ class Gateway(Protocol):
     def name(self) -> str:
         """One word for tables and JSON."""
 
+    @property
+    def is_peer(self) -> bool:
+        """Whether the run goes on without it where it fails."""
+
     def prepare(self, place: Path, upstream: Upstream, tls: bool) -> Launch:
         """Write what it needs into `place`, an empty directory of its own; `tls` asks for the upstream's TLS port."""
 
@@ -61,6 +65,7 @@ class Direct:
     """No gateway at all: the load meets the upstream. What remains is the kit's own cost."""
 
     name = "direct"
+    is_peer = False
 
     def prepare(self, place: Path, upstream: Upstream, tls: bool) -> Launch:
         """The upstream's own address."""
@@ -71,6 +76,7 @@ class Nginx:
     """nginx as a plain reverse proxy: the cheapest thing that can stand between a client and a provider."""
 
     name = "nginx"
+    is_peer = False
 
     def prepare(self, place: Path, upstream: Upstream, tls: bool) -> Launch:
         """Its configuration and temporary directories, all inside `place`."""
@@ -88,6 +94,7 @@ class Tollhouse:
     """The product as it is run: journal, request log and metrics on, a user's key with limits and four budgets."""
 
     name = "tollhouse"
+    is_peer = False
 
     def __init__(self) -> None:
         self._furnished: tuple[Path, str] | None = None  # a home with user, key and budgets, and the key
@@ -106,11 +113,6 @@ class Tollhouse:
         shutil.copytree(furnished, home)
         command = (*_TOLLHOUSE, "serve", "--config", str(config))
         return Launch(Endpoint(port, key, "/readyz"), command, {"TOLLHOUSE_HOME": str(home)})
-
-
-def known() -> tuple[Gateway, ...]:
-    """Every recipe, in the order of measuring. The first is the yardstick of the ratios' denominators."""
-    return (Nginx(), Tollhouse())
 
 
 def free_port() -> int:

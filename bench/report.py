@@ -3,18 +3,17 @@
 import statistics
 from collections.abc import Sequence
 
-from bench.figures import YARDSTICK, Figure
+from bench.figures import CONNECTIONS, YARDSTICK, Figure
+from bench.goals import GOALS
+from bench.machine import is_profile_guided
 
 QUIET_SHARE = 0.03  # of one core: under this, somebody else's work does not move a ratio by more than its usual spread
+EVEN_SPREAD = 1.15  # a fixed piece of work should not take longer than this, compared with its quick moments
+LATE_SHARE = 0.02  # of the calls of a fixed rate
+BUSY_SHARE = 0.9  # of its core: under this, a gateway waits for the load, and a call costs it more
 
-_RATIO_KEYS = {
-    "call": "call_vs_nginx",
-    "event": "event_vs_nginx",
-    "call_50kb": "call_50kb_vs_nginx",
-    "tls_call": "tls_call_vs_nginx",
-}
 _TITLES = {
-    "call": "A call, 32 connections",
+    "call": f"A call, {CONNECTIONS} connections",
     "call_50kb": "A call with a body of 50 KB",
     "tls_call": "A call, upstream by TLS",
     "event": "An event, 128 streams of 100 events/s",
@@ -26,6 +25,7 @@ _COLUMNS = {
     "cpu_us": ("CPU µs", "{:.1f}"),
     "per_s": ("per second", "{:,.0f}"),
     "core": ("of its core", "{:.0%}"),
+    "wanted": ("wanted", "{:.0%}"),
     "p50_ms": ("p50 ms", "{:.3f}"),
     "p99_ms": ("p99 ms", "{:.3f}"),
     "late": ("sent late", "{:.1%}"),
@@ -39,32 +39,33 @@ _COLUMNS = {
 
 
 def as_json(subject: str, figures: Sequence[Figure], head: dict[str, object]) -> dict[str, object]:
-    """One object: the subject's ratios on top, everything that was measured below."""
-    ratios = {
-        _RATIO_KEYS[figure.name]: _rounded(statistics.median(figure.ratios(subject)))
-        for figure in figures
-        if figure.name in _RATIO_KEYS and figure.ratios(subject)
-    }
+    """One object: what was found beside what must be on top, everything that was measured below."""
+    found = {goal: value for goal in GOALS if (value := goal.value(subject, figures)) is not None}
     return {
         "subject": subject,
-        **ratios,
+        **{goal.key: _rounded(value) for goal, value in found.items()},
+        "goals": {
+            goal.key: {
+                "value": _rounded(value),
+                "must": goal.must,
+                "must_met": value <= goal.must,
+                "goal": goal.goal,
+                "goal_met": value <= goal.goal,
+            }
+            for goal, value in found.items()
+        },
         "quiet": is_quiet(figures),
         "foreign_cpu_share": _rounded(max((share for figure in figures for share in figure.disturbed), default=0.0)),
+        "speed_spread": _rounded(speed_spread(figures)),
+        "notes": _notes(figures),
         **head,
         "figures": {figure.name: _figure(figure) for figure in figures},
     }
 
 
-def as_text(figures: Sequence[Figure]) -> str:
-    """A table for each figure."""
-    parts = [_table(figure) for figure in figures]
-    if not is_quiet(figures):
-        worst = max(share for figure in figures for share in figure.disturbed)
-        parts.append(
-            f"Disturbed: others used up to {worst:.0%} of a core meanwhile. The ratios are medians and bear a little of"
-            " it; for figures to publish, run again on a quiet machine."
-        )
-    return "\n\n".join(parts)
+def as_text(subject: str, figures: Sequence[Figure]) -> str:
+    """A table for each figure, then the goals, then what must be known to judge them."""
+    return "\n\n".join([*(_table(figure) for figure in figures), _goals_table(subject, figures), *_notes(figures)])
 
 
 def is_quiet(figures: Sequence[Figure]) -> bool:
@@ -72,15 +73,70 @@ def is_quiet(figures: Sequence[Figure]) -> bool:
     return all(statistics.median(figure.disturbed) < QUIET_SHARE for figure in figures if figure.disturbed)
 
 
+def speed_spread(figures: Sequence[Figure]) -> float:
+    """How much longer a fixed piece of work took in a slow moment (9th decile) than in a quick one (1st decile)."""
+    speeds = sorted(speed for figure in figures for speed in figure.speeds_ns)
+    return speeds[len(speeds) * 9 // 10] / speeds[len(speeds) // 10] if speeds else 1.0
+
+
+def _notes(figures: Sequence[Figure]) -> list[str]:
+    notes = []
+    if not is_quiet(figures):
+        worst = max(share for figure in figures for share in figure.disturbed)
+        notes.append(
+            f"Disturbed: others used up to {worst:.0%} of a core meanwhile. The ratios are medians and bear a little of"
+            " it; for figures to publish, run again on a quiet machine."
+        )
+    if (spread := speed_spread(figures)) > EVEN_SPREAD:
+        notes.append(f"Uneven: the same piece of work took {spread:.2f} times as long in slow moments as in quick.")
+    for figure in figures:
+        share = figure.medians().get(YARDSTICK, {}).get("wanted", 1.0)
+        if figure.name == "call" and share < BUSY_SHARE:
+            notes.append(
+                f"Kind: {YARDSTICK} wanted only {share:.0%} of its core, as the load could not give it more. That makes"
+                " its calls dearer and the ratio smaller than at full load."
+            )
+        late = max((sample.get("late", 0.0) for sample in figure.medians().values()), default=0.0)
+        if late > LATE_SHARE:
+            notes.append(
+                f"Late: {late:.0%} of the calls of a fixed rate left over 1 ms late: others held the load's core."
+                " The latencies tell of the machine and not of the gateways."
+            )
+    if not is_profile_guided():
+        notes.append(
+            "Slow interpreter: this CPython was built without profile-guided optimisation and runs Python code up to"
+            " 1.7 times slower than a distribution's own. Compare only with runs of the same interpreter."
+        )
+    return notes
+
+
+def _goals_table(subject: str, figures: Sequence[Figure]) -> str:
+    rows = [[subject, "found", "must", "goal", ""]]
+    for goal in GOALS:
+        value = goal.value(subject, figures)
+        if value is not None:
+            word = "goal met" if value <= goal.goal else "met" if value <= goal.must else "NOT MET"
+            rows.append([goal.key, f"{value:.2f}", f"{goal.must:g}", f"{goal.goal:g}", word])
+    return "\n".join(_aligned(rows))
+
+
 def _figure(figure: Figure) -> dict[str, object]:
     answer: dict[str, object] = {}
     for name, quantities in figure.medians().items():
         entry: dict[str, object] = {key: _rounded(value) for key, value in quantities.items()}
         if ratios := figure.ratios(name):
-            entry |= {"vs_nginx": _rounded(statistics.median(ratios)), "vs_nginx_rounds": [_rounded(r) for r in ratios]}
+            entry |= {
+                "vs_nginx": _rounded(statistics.median(ratios)),
+                "vs_nginx_quartiles": [_rounded(ratio) for ratio in _quartiles(ratios)],
+                "vs_nginx_rounds": [_rounded(ratio) for ratio in ratios],
+            }
         answer[name] = entry
+    if figure.absent:
+        answer["absent"] = dict(figure.absent)
     if figure.disturbed:
         answer["foreign_cpu_share"] = _rounded(statistics.median(figure.disturbed))
+    if figure.speeds_ns:
+        answer["fixed_work_ms"] = _rounded(statistics.median(figure.speeds_ns) / 1e6)
     return answer
 
 
@@ -91,14 +147,35 @@ def _table(figure: Figure) -> str:
     for name, quantities in medians.items():
         cells = [_COLUMNS[key][1].format(quantities[key]) for key in keys]
         rows.append([name, *cells, _ratio_cell(figure, name)])
+    absent = [f"Without {name}: {_ends_of(why)}" for name, why in figure.absent.items()]
+    return "\n".join([_TITLES[figure.name], *_aligned(rows), *absent])
+
+
+def _ends_of(text: str) -> str:
+    """The first line and, of several, the last: what failed and the last word on it."""
+    lines = text.strip().splitlines()
+    return lines[0] if len(lines) < 2 else f"{lines[0]} … {lines[-1]}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([_TITLES[figure.name], *lines])
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _ratio_cell(figure: Figure, name: str) -> str:
     ratios = figure.ratios(name)
-    return f"{statistics.median(ratios):.2f}× ({min(ratios):.2f}–{max(ratios):.2f})" if ratios else ""
+    if not ratios:
+        return ""
+    low, high = _quartiles(ratios)
+    return f"{statistics.median(ratios):.2f}× (half of the rounds {low:.2f}–{high:.2f})"
+
+
+def _quartiles(ratios: Sequence[float]) -> tuple[float, float]:
+    """The bounds between which the middle half of the rounds lies."""
+    if len(ratios) < 2:
+        return ratios[0], ratios[0]
+    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return low, high
 
 
 def _rounded(value: float) -> float:

@@ -20,7 +20,7 @@ from bench.gateways import Gateway, Upstream, surroundings
 from bench.machine import Cores, cpu_ns, pinned_to, process_tree, rss_bytes, work_in_batches
 from bench.problem import BenchProblem
 
-READY_LIMIT_S = 60.0
+READY_LIMIT_S = 120.0
 STOP_LIMIT_S = 15.0
 _POLL_S = 0.002
 

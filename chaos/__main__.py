@@ -8,19 +8,29 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from chaos.books import LAW
-from chaos.rounds import KINDS, LONG, SHORT
+from chaos.kinds import KINDS
+from chaos.nursery import Nursery
+from chaos.parts import BRIEF, LONG, SHORT, Scale
 from chaos.run import Run
 
-CYCLE = ("killed", "storm", "killed", "spent", "killed", "changed", "killed", "stopped", "killed")
-FAULTS = ("locked", "behind", "nospace", "fulldisk")
+CYCLE = (
+    *("killed", "storm", "killed", "spent", "killed", "changed", "killed", "stopped", "killed", "jumped"),
+    *("behind", "nospace", "fulldisk", "faulted", "faulted", "faulted", "strict"),
+)
+LASTING = ("locked", "gone")
+"""Of every second cycle: most of a minute each."""
 CYCLES = 10
-"""Without --minutes: 50 rounds of `killed` and 80 others."""
+"""Without --minutes: 50 rounds of `killed`, every place of `faulted`, and all others some times."""
+LONG_FROM_MINUTES = 5
+"""In less, no fault lasts half a minute."""
 MINUTES_LIMIT = 24 * 60
 
 
@@ -28,30 +38,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run and report; the exit code is 0 when the law held, 1 when it did not."""
     options = _options(arguments)
     directory = Path(tempfile.mkdtemp(prefix="tollhouse-chaos-"))
-    scale = LONG if options.minutes is not None or not options.short else SHORT
-    until = None if options.minutes is None else time.monotonic() + 60 * options.minutes
-    run = Run(directory, options.seed, scale, tell=None if options.json else _say)
-    with contextlib.suppress(KeyboardInterrupt), _ended_in_order(), run:
+    until = float("inf") if options.minutes is None else time.monotonic() + 60 * options.minutes
+    nursery = Nursery()
+    run = Run(directory, options.seed, _scale(options), nursery, _say if not options.json else lambda _line: None)
+    with contextlib.suppress(KeyboardInterrupt), _ended_in_order(), nursery, run:
         for kind, number in _rounds(options):
-            if run.hopeless or (until is not None and time.monotonic() > until):
+            of_all_kinds = number == 0 and not options.replay
+            if run.hopeless or (time.monotonic() > until and not of_all_kinds):
                 break
             run.play(kind, number)
     figures = run.figures()
     if not run.failed:
         shutil.rmtree(directory, ignore_errors=True)
     sys.stdout.write(json.dumps(figures) + "\n" if options.json else _text(figures))
-    return 1 if run.failed or not run.rounds else 0
+    return 0 if figures["ok"] else 1
+
+
+def _scale(options: argparse.Namespace) -> Scale:
+    if options.short:
+        return SHORT
+    return BRIEF if options.minutes is not None and options.minutes < LONG_FROM_MINUTES else LONG
 
 
 def _rounds(options: argparse.Namespace) -> Iterator[tuple[str, int]]:
-    """Kinds and numbers, endless with --minutes."""
+    """Kinds, each with how often it was there before: every kind once, then cycles, endless with --minutes."""
     if options.replay:
         _, kind, number = options.replay.rsplit(":", 2)
         yield kind, int(number)
         return
-    cycle = [kind for kind in (*CYCLE, *FAULTS) if not options.only or kind in options.only]
-    cycles = count() if options.minutes is not None else range(options.cycles)
-    yield from ((kind, number * len(cycle) + place) for number in cycles for place, kind in enumerate(cycle))
+    before: Counter[str] = Counter()
+    for kind in _kinds(options):
+        if not options.only or kind in options.only:
+            yield kind, before[kind]
+            before[kind] += 1
+
+
+def _kinds(options: argparse.Namespace) -> Iterator[str]:
+    every = tuple(dict.fromkeys((*CYCLE, *LASTING)))
+    yield from every
+    rest = list(CYCLE)
+    for kind in every:
+        if kind in rest:
+            rest.remove(kind)
+    yield from rest
+    for number in count(1) if options.minutes is not None else range(1, options.cycles):
+        yield from CYCLE
+        if number % 2:
+            yield from LASTING
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -95,13 +128,10 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _text(figures: dict[str, object]) -> str:
-    law = figures.pop("law")
+def _text(figures: dict[str, Any]) -> str:
     failed = figures.pop("failed")
-    assert isinstance(law, dict)
-    assert isinstance(failed, list)
     lines = ["", "must be 0:"]
-    lines += [f"{number:9d}  {name.replace('_', ' ')}: {LAW[name]}" for name, number in law.items()]
+    lines += [f"{figures.pop(name):9d}  {name.replace('_', ' ')}: {meaning}" for name, meaning in LAW.items()]
     lines += ["", *(f"{name.replace('_', ' ')}: {value}" for name, value in figures.items()), ""]
     for one in failed:
         lines += [f"FAILED {one['round']}", *(f"  {note}" for note in one["notes"])]

@@ -3,6 +3,7 @@
 Each name below counts what must not be; all must be 0.
 """
 
+import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,21 +13,24 @@ from chaos.world import World
 from tollhouse.terms.events import SettleKind, SettleRecord
 
 LAW = {
-    "unrecorded_calls": "the provider worked on them, and the ledger has no row",
-    "double_rows": "calls with more than one row",
+    "overspend_nusd": "billed by the provider beyond a limit, open calls at their worst case",
+    "overposted_nusd": "in the ledger beyond a limit",
     "wrong_200": "the caller saw the whole answer, and the ledger has no row",
+    "lost_rows": "the provider worked on them, and the ledger has no row",
+    "double_rows": "calls with more than one row",
+    "bill_minus_ledger_nusd": "between the provider's bill and rows that are `exact`, either way",
+    "not_exact_though_settled": "the journal had the settlement, and the row says otherwise",
     "inexact_answers": "the caller saw the whole answer, and the row is not `exact`",
-    "inexact_settlements": "the journal had the settlement, and the row says otherwise",
-    "misbilled_exact": "rows that are `exact` and differ from the provider's bill",
     "invented_exact": "rows that are `exact`, of calls the provider never saw",
     "below_bill": "rows below the provider's bill",
-    "overspent_budgets": "the provider billed more than the limit, open calls at their worst case",
-    "overposted_budgets": "the ledger has more than the limit",
     "wrong_postings": "windows whose `posted` is not the sum of the ledger",
-    "held_nusd": "still held when no call is open",
-    "holds_left": "holds in force when no call is open",
+    "stranded_holds": "holds in force, or settlements on their way, when no call is open",
+    "stranded_nusd": "still held when no call is open",
     "false_refusals": "refused by a budget that had room",
     "late_admissions": "admitted after their key was revoked or their limit lowered below what is spent",
+    "wrong_windows": "posted to a window that was over or not open yet, or refused in a new one",
+    "wrong_pace": "more or fewer calls than a limit per minute says",
+    "same_ids": "request ids used twice",
     "unexpected_answers": "answers and failures that the fault does not explain",
     "damaged_segments": "journal files that were not as written",
     "bound_violations": "calls that cost more than their bound",
@@ -41,12 +45,15 @@ class Round:
     """What happened in one round, as far as the law asks."""
 
     name: str
+    number: int = 0
+    """Of its kind, from 0."""
+    run_seed: str = ""
+    ends: dict[str, int] = field(default_factory=dict)
+    """What the rounds of a run learn: the first of each kind of storage call that is never made."""
     calls: list[Call] = field(default_factory=list)
     killed: bool = False
     settled: dict[str, SettleRecord] = field(default_factory=dict)
-    """From the journal the dead gateway left."""
-    unwritable: bool = False
-    """Killed while no settlement could be written: what was seen whole may then stand at its upper bound."""
+    """From the journals that dead gateways left."""
     lowered: set[str] = field(default_factory=set)
     """Budgets whose limit was lowered below what was spent."""
     most_nusd: dict[str, int] = field(default_factory=dict)
@@ -78,7 +85,7 @@ def audit(world: World, this: Round) -> None:
         entered[row["session"]].append(row)
     _each_call(this, billed, entered, {entry["call"] for entry in bill if "answered 4" in entry["state"]})
     _each_settlement(this, rows)
-    _each_budget(world, this, billed)
+    _each_budget(world, this, billed, rows)
     _nothing_left(world, this)
     kinds = Counter(row["kind"] for row in rows)
     this.facts |= {
@@ -99,14 +106,15 @@ def _each_call(
     for name, nusd in billed.items():
         found = entered.get(name, [])
         if not found and name not in refused:
-            this.breaks("unrecorded_calls", name)
+            this.breaks("lost_rows", name)
         if len(found) > 1:
             this.breaks("double_rows", name)
         for row in found:
             if row["amount_nusd"] < nusd:
                 this.breaks("below_bill", f"{name}: {row['kind']} {row['amount_nusd']} < {nusd}")
             if row["kind"] == SettleKind.EXACT and row["amount_nusd"] != nusd:
-                this.breaks("misbilled_exact", f"{name}: {row['amount_nusd']} != {nusd}")
+                off = abs(row["amount_nusd"] - nusd)
+                this.breaks("bill_minus_ledger_nusd", f"{name}: {row['amount_nusd']} != {nusd}", off)
     for name, found in entered.items():
         if name not in billed and any(row["kind"] == SettleKind.EXACT for row in found):
             this.breaks("invented_exact", name)
@@ -115,7 +123,7 @@ def _each_call(
             found = entered.get(call.name, [])
             if not found:
                 this.breaks("wrong_200", call.name)
-            elif found[0]["kind"] != SettleKind.EXACT and this.unwritable:
+            elif found[0]["kind"] != SettleKind.EXACT and call.unwritten:  # it may stand at its upper bound
                 this.facts["whole_but_unwritten"] = this.facts.get("whole_but_unwritten", 0) + 1
             elif found[0]["kind"] != SettleKind.EXACT:
                 this.breaks("inexact_answers", f"{call.name}: {found[0]['kind']}")
@@ -126,20 +134,22 @@ def _each_settlement(this: Round, rows: list[dict[str, Any]]) -> None:
     for attempt_id, row in by_attempt.items():
         settle = this.settled.get(attempt_id)
         if settle is not None and (settle.kind.value, settle.amount_nusd) != (row["kind"], row["amount_nusd"]):
-            this.breaks("inexact_settlements", attempt_id)
+            this.breaks("not_exact_though_settled", attempt_id)
     this.facts["settled_in_journal"] = len(this.settled)
 
 
-def _each_budget(world: World, this: Round, billed: dict[str, int]) -> None:
+def _each_budget(world: World, this: Round, billed: dict[str, int], rows: list[dict[str, Any]]) -> None:
+    """By window: what was billed is that window's to which the ledger posted the call."""
     limits = world.limits_nusd()
-    spent: Counter[str] = Counter()
+    starts = {row["session"]: dict(json.loads(row["budgets"])) for row in rows}
+    spent: Counter[tuple[str, int]] = Counter()
     for call in this.calls:
         for budget_id in call.key.budgets:
-            spent[budget_id] += billed.get(call.name, 0)
-    for budget_id, nusd in spent.items():
+            spent[budget_id, starts.get(call.name, {}).get(budget_id, 0)] += billed.get(call.name, 0)
+    for (budget_id, _), nusd in spent.items():
         most = this.most_nusd.get(budget_id, limits.get(budget_id, 0))
-        if nusd > most:
-            this.breaks("overspent_budgets", f"{budget_id}: {nusd} > {most}")
+        this.breaks("overspend_nusd", f"{budget_id}: {nusd} > {most}", max(0, nusd - most))
+    budgets = {budget_id for budget_id, _ in spent}
     sums = world.sums_nusd()
     posted = {
         (row["budget_id"], row["window_start_s"]): row["posted"]
@@ -150,19 +160,19 @@ def _each_budget(world: World, this: Round, billed: dict[str, int]) -> None:
             this.breaks("wrong_postings", f"{window}: {posted.get(window, 0)} != {sums.get(window, 0)}")
     for (budget_id, _), nusd in posted.items():
         most = max(limits.get(budget_id, nusd), this.most_nusd.get(budget_id, 0))
-        if nusd > most and budget_id not in this.lowered and budget_id in spent:
-            this.breaks("overposted_budgets", f"{budget_id}: {nusd} > {most}")
+        if budget_id not in this.lowered and budget_id in budgets:
+            this.breaks("overposted_nusd", f"{budget_id}: {nusd} > {most}", max(0, nusd - most))
 
 
 def _nothing_left(world: World, this: Round) -> None:
     status = world.status()
     held = world.held_nusd()
-    this.breaks("held_nusd", f"{held} nano-USD", held)
-    this.breaks("holds_left", "", status["holds"])
+    this.breaks("stranded_nusd", f"{held} nano-USD", held)
+    this.breaks("stranded_holds", "", status["holds"])
     this.breaks("bound_violations", "", status["bound_violations"])
     journal, ledger = status["journal"], status["ledger"]
     waiting = {name: journal[name] for name in ("parked", "dropped", "open_holds") if journal[name]}
     waiting |= {name: ledger[name] for name in ("backlog", "set_aside") if ledger[name]}
-    this.breaks("holds_left", f"not finished: {waiting}", len(waiting))
+    this.breaks("stranded_holds", f"not finished: {waiting}", len(waiting))
     damaged = len(list(world.journal.glob("*.damaged")))
     this.breaks("damaged_segments", "", damaged)

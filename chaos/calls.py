@@ -57,6 +57,7 @@ class Call:
     leaves_after_s: float | None = None
     status: int = 0
     """0: no answer began."""
+    request_id: str = ""
     code: str = ""
     details: dict[str, Any] = field(default_factory=dict)
     complete: bool = False
@@ -66,6 +67,8 @@ class Call:
     """How the connection failed."""
     ended_at: float = 0.0
     """By the monotonic clock."""
+    unwritten: bool = False
+    """Its gateway was killed while no settlement could be written."""
 
     @property
     def name(self) -> str:
@@ -144,11 +147,11 @@ class Load:
         assert not self._thread.is_alive(), "callers hang"
         return self.made
 
-    def wait_for(self, holds: Callable[[Call], bool], timeout_s: float) -> bool:
-        """Until some call so far is like this."""
+    def wait_for(self, holds: Callable[[Call], bool], timeout_s: float, count: int = 1) -> bool:
+        """Until so many calls are like this."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
-            if any(map(holds, list(self.made))):
+            if sum(map(holds, list(self.made))) >= count:
                 return True
             time.sleep(0.01)
         return False
@@ -216,6 +219,7 @@ class Line:
         status = int(head[9:12])
         body = bytearray()
         call.status = status
+        call.request_id = head.partition(b"\r\nx-tollhouse-request-id: ")[2].partition(b"\r\n")[0].decode()
         if b"\r\ntransfer-encoding: chunked\r\n" in head:
             while size := int(await reader.readline(), 16):
                 body += await reader.readexactly(size + 2)

@@ -16,7 +16,11 @@ from typing import Any
 import httpx
 
 from chaos.books import LAW, Round, audit
-from chaos.rounds import KINDS, SMALL_DISK_BYTES, Kind, Scale
+from chaos.faulted import coverage
+from chaos.kinds import KINDS
+from chaos.nursery import Nursery
+from chaos.parts import Kind, Scale
+from chaos.starved import SMALL_DISK_BYTES
 from chaos.world import World, small_disk
 
 ROUNDS_A_WORLD = 40
@@ -24,15 +28,26 @@ ROUNDS_A_WORLD = 40
 FAILED_MOST = 5
 """A run ends after so many failed rounds; each keeps its home."""
 NOTE_CHARS = 600
-SUMS = ("calls", "seen_whole", "left", "crashed", "killed_again", "whole_but_unwritten", "billed_nusd", "ledger_nusd")
+SUMS = (
+    "calls",
+    "seen_whole",
+    "left",
+    "streams_cut",
+    "killed_again",
+    "whole_but_unwritten",
+    "faults",
+    "gave_up",
+    "billed_nusd",
+    "ledger_nusd",
+)
 TALLIES = ("refused", "provider", "rows")
-TIMES = ("start_s", "stop_s", "back_s")
+TIMES = ("start_s", "stop_s", "back_s", "caught_up_s")
 
 
-class Place:
+class Ground:
     """A world with what it stands on."""
 
-    def __init__(self, directory: Path, kind: Kind) -> None:
+    def __init__(self, directory: Path, kind: Kind, nursery: Nursery) -> None:
         self.directory = directory
         self.rounds = 0
         self._stack = contextlib.ExitStack()
@@ -41,7 +56,7 @@ class Place:
                 home = directory / "home"
                 home.mkdir(mode=0o700, parents=True)
                 opened.enter_context(small_disk(home / "journal", SMALL_DISK_BYTES))
-            self.world = World(directory, **kind.settings)
+            self.world = World(directory, nursery, **kind.settings)
             opened.callback(self.world.close)
             self.world.start()
             self._stack = opened.pop_all()
@@ -59,16 +74,25 @@ class Place:
 class Run:
     """Use as a context manager: at its end everything that was started is ended."""
 
-    def __init__(self, directory: Path, seed: str, scale: Scale, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        seed: str,
+        scale: Scale,
+        nursery: Nursery,
+        tell: Callable[[str], None] = lambda _line: None,
+    ) -> None:
         self.rounds: list[tuple[str, Round]] = []
         self.failed: list[dict[str, Any]] = []
         self._directory = directory
         self._seed = seed
         self._scale = scale
-        self._tell = tell or (lambda _line: None)
+        self._tell = tell
         self._began = time.monotonic()
-        self._places: dict[str, Place] = {}
+        self._grounds: dict[str, Ground] = {}
         self._made = 0
+        self._nursery = nursery
+        self._ends: dict[str, int] = {}
 
     def __enter__(self) -> "Run":
         return self
@@ -76,19 +100,19 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name in list(self._places):
+        for name in list(self._grounds):
             self._close(name, keep=False)
 
     def play(self, kind: str, number: int) -> Round:
         """One round of a kind; its chance is drawn from the run's seed, the kind and the number alone."""
         began = time.monotonic()
         seed = f"{self._seed}:{kind}:{number}"
-        this = Round(f"{kind}{number}")
+        this = Round(f"{kind}{number}", number, self._seed, self._ends)
         try:
-            place = self._place(kind)
-            KINDS[kind].act(place.world, this, random.Random(seed), self._scale)
-            audit(place.world, this)
-            place.rounds += 1
+            ground = self._ground(kind)
+            KINDS[kind].act(ground.world, this, random.Random(seed), self._scale)
+            audit(ground.world, this)
+            ground.rounds += 1
         except (
             AssertionError,
             OSError,
@@ -111,52 +135,55 @@ class Run:
         """It is time to look at what failed, not to go on."""
         return len(self.failed) >= FAILED_MOST
 
-    def _place(self, kind: str) -> Place:
+    def _ground(self, kind: str) -> Ground:
         """The world for this kind of round: one for all that need the same."""
         wanted = KINDS[kind]
         name = repr((wanted.settings, wanted.tiny_disk))
-        place = self._places.get(name)
-        if place is not None and place.rounds >= ROUNDS_A_WORLD:
+        ground = self._grounds.get(name)
+        if ground is not None and ground.rounds >= ROUNDS_A_WORLD:
             self._close(name, keep=False)
-            place = None
-        if place is None:
+            ground = None
+        if ground is None:
             self._made += 1
-            place = self._places[name] = Place(self._directory / f"world{self._made}", wanted)
-        return place
+            ground = self._grounds[name] = Ground(self._directory / f"world{self._made}", wanted, self._nursery)
+        return ground
 
     def _close(self, name: str, *, keep: bool) -> None:
-        self._places.pop(name).close(keep=keep)
+        self._grounds.pop(name).close(keep=keep)
 
     def _fail(self, kind: str, seed: str, this: Round) -> None:
         wanted = KINDS[kind]
         name = repr((wanted.settings, wanted.tiny_disk))
-        home = str(self._places[name].directory if name in self._places else self._directory)
-        if name in self._places:
+        home = str(self._grounds[name].directory if name in self._grounds else self._directory)
+        if name in self._grounds:
             self._close(name, keep=True)
         again = f"make chaos ARGS='--replay {seed}'"
         self.failed.append({"round": seed, "notes": this.notes, "home": home, "reproduce": again})
 
     def figures(self) -> dict[str, Any]:
-        """All figures of the run; everything under `law` must be 0."""
+        """All figures of the run. `ok` says that those of `LAW`, which are always there, are 0."""
         law: Counter[str] = Counter(dict.fromkeys(LAW, 0))
-        facts: Counter[str] = Counter()
+        sums: Counter[str] = Counter(dict.fromkeys(SUMS, 0))
         for _, this in self.rounds:
             law.update(this.broken)
-            facts.update({name: this.facts[name] for name in SUMS if name in this.facts})
-        found: dict[str, Any] = {
-            "seed": self._seed,
-            "took_s": round(time.monotonic() - self._began, 1),
-            "rounds": len(self.rounds),
-            "kinds": dict(Counter(kind for kind, _ in self.rounds)),
-            "law": dict(law),
-            "holds": not any(law.values()),
-            **facts,
+            sums.update({name: this.facts[name] for name in SUMS if name in this.facts})
+        every = [this.facts for _, this in self.rounds]
+        kinds = Counter(kind for kind, _ in self.rounds)
+        found: dict[str, Any] = {"ok": bool(every) and not any(law.values()), **law}
+        found |= {
+            "recovery_s_max": max((facts["back_s"] for facts in every if "back_s" in facts), default=None),
+            "rounds": len(every),
+            "kill_rounds": kinds["killed"],
+            "streams_cut": sums.pop("streams_cut"),
+            **coverage(every),
+            **sums,
+            "kinds": dict(kinds),
         }
         for name in TALLIES:
-            found[name] = dict(sum((Counter(this.facts.get(name, {})) for _, this in self.rounds), Counter()))
+            found[name] = dict(sum((Counter(facts.get(name, {})) for facts in every), Counter()))
         for name in TIMES:
-            if times := sorted(this.facts[name] for _, this in self.rounds if name in this.facts):
+            if times := sorted(facts[name] for facts in every if name in facts):
                 found[name] = {"p50": round(statistics.median(times), 3), "max": times[-1]}
-        found["space"] = dict(Counter(this.facts["space"] for _, this in self.rounds if "space" in this.facts))
-        found["failed"] = self.failed
-        return found
+        found["space"] = dict(Counter(facts["space"] for facts in every if "space" in facts))
+        took_s = round(time.monotonic() - self._began, 1)
+        return found | {"seed": self._seed, "took_s": took_s, "failed": self.failed}

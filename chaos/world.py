@@ -15,13 +15,13 @@ from typing import Any
 import httpx
 
 from chaos.calls import Call, Fate, Key, make_now
+from chaos.gateway import Held
+from chaos.nursery import ROOT, Nursery
 from chaos.provider import MODEL
-from tests.serving import COMMAND, Gateway
 from tollhouse.journal.frames import decode_segment
 from tollhouse.terms.events import SettleRecord
 from tollhouse.terms.money import parse_usd
 
-ROOT = Path(__file__).resolve().parents[1]
 QUIET_S = 20.0
 """Within this the provider has seen every connection of a dead gateway end."""
 PROBE_S = 0.05
@@ -30,14 +30,14 @@ PROBE_S = 0.05
 class World:
     """What a round acts on. Users and keys are made for each round; the home stays."""
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(self, directory: Path, nursery: Nursery, **settings: Any) -> None:
         self.directory = directory
         command = [sys.executable, "-m", "chaos.provider"]
         self._provider = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             assert self._provider.stdout is not None
             self._url = f"http://127.0.0.1:{json.loads(self._provider.stdout.readline())['port']}"
-            self.gateway = Gateway(directory, _settings(self._url, settings))
+            self.gateway = Held(directory, _settings(self._url, settings), nursery)
         except BaseException:
             self.close()
             raise
@@ -76,17 +76,6 @@ class World:
         self.gateway.start()
         return time.monotonic() - began
 
-    def start_and_die(self, after_s: float) -> None:
-        """Start it and kill it before it answers, perhaps while it recovers."""
-        words = ("serve", "--config", str(self.gateway.config), "--port", "0")
-        with self.gateway.log.open("ab") as log:
-            process = subprocess.Popen([*COMMAND, *words], env=self.gateway.env, stdout=log, stderr=log)
-        try:
-            time.sleep(after_s)
-        finally:
-            process.kill()
-            process.wait()
-
     def key(self, user: str, limit_usd: str, *, of_key: bool = False) -> Key:
         """A key of this user under a budget in total, the user's or its own."""
         if of_key:
@@ -116,15 +105,19 @@ class World:
         """The provider's entries of these calls, once none of them is open."""
         until = time.monotonic() + QUIET_S
         while True:
-            entries: list[dict[str, Any]] = httpx.get(f"{self._url}/bill/{prefix}", trust_env=False).json()
+            answer = httpx.get(f"{self._url}/bill/{prefix}", trust_env=False, verify=False)
+            entries: list[dict[str, Any]] = answer.json()
             if all(entry["state"] != "open" for entry in entries):
                 return entries
             assert time.monotonic() < until, "the provider still works on calls"
             time.sleep(0.05)
 
     def shipped(self) -> None:
-        """The running gateway has brought everything into its ledger."""
-        self.gateway.owner("GET", "/usage")
+        """The running gateway has brought everything into its ledger, if it can."""
+        until = time.monotonic() + QUIET_S
+        self.gateway.owner("GET", "/usage")  # which waits for some seconds
+        while self.status()["ledger"]["backlog"] and time.monotonic() < until:
+            self.gateway.owner("GET", "/usage")
 
     def query(self, sql: str, *values: object) -> list[dict[str, Any]]:
         """Rows of the database, by a reader of our own."""
@@ -134,7 +127,7 @@ class World:
 
     def rows(self) -> list[dict[str, Any]]:
         """The ledger, as far as the law asks."""
-        return self.query("SELECT attempt_id, session, kind, amount_nusd, hold_nusd FROM ledger")
+        return self.query("SELECT attempt_id, session, kind, amount_nusd, hold_nusd, budgets FROM ledger")
 
     def sums_nusd(self) -> Counter[tuple[str, int]]:
         """What the ledger's rows come to in each window of each budget."""

@@ -21,7 +21,7 @@ import tollhouse
 SOURCE = Path(tollhouse.__file__).parents[1]
 COMMAND = (sys.executable, "-c", "import sys; from tollhouse.cli import main; sys.exit(main())")
 START_S = 60.0
-STOP_S = 20.0
+STOP_S = 60.0
 NOT_INHERITED = ("TOLLHOUSE_", "LITELLM_", "ANTHROPIC_", "OPENAI_")
 
 
@@ -144,7 +144,7 @@ class Gateway:
 
     def me(self, key: str) -> dict[str, Any]:
         """What the holder of a key is told: user, key, and every budget that applies."""
-        answer = httpx.get(f"{self.url}/api/v1/me", headers={"x-api-key": key}, trust_env=False)
+        answer = httpx.get(f"{self.url}/api/v1/me", headers={"x-api-key": key}, timeout=30, trust_env=False)
         assert answer.is_success, answer.text
         told: dict[str, Any] = answer.json()
         return told
@@ -158,7 +158,7 @@ class Gateway:
         )
 
 
-def eventually(holds: Any, timeout_s: float = 10.0) -> Any:
+def eventually(holds: Any, timeout_s: float = 30.0) -> Any:
     """The first true value of `holds()`, which must come within the time."""
     until = time.monotonic() + timeout_s
     while not (value := holds()):

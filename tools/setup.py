@@ -42,7 +42,7 @@ SHOWN_LINES = 30  # of a failed command's output
 # layer: its locks, and the commands it needs with the Debian package that has each
 LAYERS: dict[str, tuple[list[str], dict[str, str]]] = {
     "serve": (["serve.txt", "weights.txt"], {}),
-    "test": (["test.txt", "weights.txt"], {"curl": "curl", "nginx": "nginx-light"}),
+    "test": (["test.txt", "weights.txt"], {"curl": "curl", "nginx": "nginx-light", "strace": "strace"}),
     "bench": (["serve.txt", "weights.txt"], {"nginx": "nginx-light"}),
     "lock": (["lock.txt"], {}),
 }

@@ -10,7 +10,8 @@ import pytest
 from chaos.__main__ import main
 from chaos.books import LAW, Round, audit
 from chaos.calls import Call, Fate, Key
-from chaos.rounds import SHORT
+from chaos.nursery import Nursery
+from chaos.parts import SHORT
 from chaos.run import Run
 from tollhouse.terms.events import SettleKind, SettleRecord
 from tollhouse.terms.usage import Usage
@@ -62,7 +63,7 @@ class Books:
 
 def row(number: int, kind: str, nusd: int) -> dict[str, Any]:
     facts = {"attempt_id": f"a-{number}", "session": f"r-{number}"}
-    return {**facts, "kind": kind, "amount_nusd": nusd, "hold_nusd": 30}
+    return {**facts, "kind": kind, "amount_nusd": nusd, "hold_nusd": 30, "budgets": '[["bud_1", 0]]'}
 
 
 def call(number: int, *, complete: bool = False) -> Call:
@@ -82,21 +83,21 @@ def test_books_that_agree(tmp_path: Path) -> None:
 
 
 DOCTORED: list[tuple[str, Callable[[Books, Round], object]]] = [
-    ("unrecorded_calls", lambda books, this: books.ledger.pop(1)),
+    ("lost_rows", lambda books, this: books.ledger.pop(1)),
     ("wrong_200", lambda books, this: books.ledger.pop(0)),
     ("double_rows", lambda books, this: books.ledger.append(row(2, "estimated", 12))),
     ("inexact_answers", lambda books, this: books.ledger[0].update(kind="upper")),
-    ("inexact_settlements", lambda books, this: books.ledger[0].update(amount_nusd=11)),
-    ("misbilled_exact", lambda books, this: books.ledger[0].update(amount_nusd=11)),
+    ("not_exact_though_settled", lambda books, this: books.ledger[0].update(amount_nusd=11)),
+    ("bill_minus_ledger_nusd", lambda books, this: books.ledger[0].update(amount_nusd=11)),
     ("invented_exact", lambda books, this: books.billed.pop(0)),
     ("below_bill", lambda books, this: books.ledger[1].update(amount_nusd=9)),
-    ("overspent_budgets", lambda books, this: books.limits.update(bud_1=29)),
-    ("overposted_budgets", lambda books, this: books.limits.update(bud_1=51)),
+    ("overspend_nusd", lambda books, this: books.limits.update(bud_1=29)),
+    ("overposted_nusd", lambda books, this: books.limits.update(bud_1=51)),
     ("wrong_postings", lambda books, this: setattr(books, "posted", 51)),
-    ("held_nusd", lambda books, this: setattr(books, "held", 1)),
-    ("holds_left", lambda books, this: books.facts.update(holds=1)),
-    ("holds_left", lambda books, this: books.facts["journal"].update(parked=1)),
-    ("holds_left", lambda books, this: books.facts["ledger"].update(backlog=1)),
+    ("stranded_nusd", lambda books, this: setattr(books, "held", 1)),
+    ("stranded_holds", lambda books, this: books.facts.update(holds=1)),
+    ("stranded_holds", lambda books, this: books.facts["journal"].update(parked=1)),
+    ("stranded_holds", lambda books, this: books.facts["ledger"].update(backlog=1)),
     ("bound_violations", lambda books, this: books.facts.update(bound_violations=1)),
     ("damaged_segments", lambda books, this: (books.journal / "1.journal.damaged").touch()),
 ]
@@ -117,16 +118,16 @@ def test_a_call_the_provider_refused_needs_no_row(tmp_path: Path) -> None:
     assert not +this.broken, this.notes
 
 
-def test_a_round_that_fails_is_told_with_all_figures(tmp_path: Path) -> None:
+def test_a_round_that_fails_is_told_with_all_figures(tmp_path: Path, nursery: Nursery) -> None:
     """A kind whose gateway cannot start: its error is a breach, and the law lists every name."""
-    run = Run(tmp_path, "1", SHORT)
+    run = Run(tmp_path, "1", SHORT, nursery)
     (tmp_path / "world1").write_text("in the way")
     with run:
         run.play("killed", 3)
     figures = run.figures()
-    assert figures["law"]["failed_rounds"] == 1
-    assert set(figures["law"]) == set(LAW)
-    assert not figures["holds"]
+    assert figures["failed_rounds"] == 1
+    assert set(LAW) <= set(figures)
+    assert not figures["ok"]
     assert figures["failed"][0]["reproduce"].endswith("--replay 1:killed:3'")
 
 

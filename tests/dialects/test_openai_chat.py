@@ -50,13 +50,13 @@ def test_the_cap_and_where_it_stands(caps: dict[str, Any], field: str, cap: int 
         ({}, {"max_completion_tokens": 4}),
         ({"max_tokens": None}, {"max_completion_tokens": 4, "max_tokens": 4}),
         ({"max_tokens": 5}, {"max_tokens": 4}),
-        ({"max_tokens": 5, "max_completion_tokens": 3}, {"max_tokens": 4, "max_completion_tokens": 4}),
+        ({"max_tokens": 5, "max_completion_tokens": 3}, {"max_tokens": 4, "max_completion_tokens": 3}),
         ({"max_completion_tokens": 5, "max_tokens": 3}, {"max_tokens": 3, "max_completion_tokens": 4}),
         ({"max_tokens": 5, "n_predict": -1}, {"max_tokens": 4, "n_predict": 4}),
-        ({"max_tokens": 2, "n_predict": 9}, {"max_tokens": 4, "n_predict": 4}),
+        ({"max_tokens": 2, "n_predict": 9}, {"max_tokens": 2, "n_predict": 4}),
     ],
 )
-def test_no_cap_is_left_above_the_one_set(caps: dict[str, Any], edited: dict[str, int]) -> None:
+def test_every_cap_is_lowered_and_none_raised(caps: dict[str, Any], edited: dict[str, int]) -> None:
     body = write(**caps)
     after = msgspec.json.decode(OPENAI_CHAT.edit(body, OPENAI_CHAT.read(body), max_output_tokens=4))
     assert after == {"model": "gpt-4o", **edited}

@@ -69,7 +69,7 @@ def test_what_codex_sends() -> None:
         ({"max_output_tokens": 9}, 9, {"max_output_tokens": 4}),
         ({"max_tokens": 9}, None, {"max_output_tokens": 4, "max_tokens": 9}),
         ({"max_completion_tokens": 9}, None, {"max_output_tokens": 4, "max_completion_tokens": 4}),
-        ({"max_output_tokens": 2, "n_predict": 9}, 9, {"max_output_tokens": 4, "n_predict": 4}),
+        ({"max_output_tokens": 2, "n_predict": 9}, 9, {"max_output_tokens": 2, "n_predict": 4}),
         ({"max_output_tokens": 9, "n_predict": 2}, 9, {"max_output_tokens": 4, "n_predict": 2}),
         ({"max_output_tokens": 9, "n_predict": -1}, None, {"max_output_tokens": 4, "n_predict": 4}),
         (

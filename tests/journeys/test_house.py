@@ -38,7 +38,7 @@ def preflight(gateway: Gateway, origin: str, path: str = "/v1/messages", method:
         "access-control-request-method": method,
         "access-control-request-headers": "x-api-key,content-type,anthropic-version",
     }
-    return httpx.options(gateway.url + path, headers=asked, trust_env=False)
+    return httpx.options(gateway.url + path, headers=asked, timeout=30, trust_env=False)
 
 
 def allows(got: httpx.Response) -> dict[str, str]:
@@ -83,7 +83,7 @@ def test_a_page_can_read_why_it_was_refused(gateway: Gateway) -> None:
 
 def test_the_management_api_knows_no_origins(gateway: Gateway) -> None:
     assert allows(preflight(gateway, ORIGIN, "/api/v1/keys")) == {}
-    assert allows(httpx.get(f"{gateway.url}/healthz", headers={"origin": ORIGIN}, trust_env=False)) == {}
+    assert allows(httpx.get(f"{gateway.url}/healthz", headers={"origin": ORIGIN}, timeout=30, trust_env=False)) == {}
 
 
 # Probes and metrics
@@ -91,15 +91,15 @@ def test_the_management_api_knows_no_origins(gateway: Gateway) -> None:
 
 def test_probes(gateway: Gateway) -> None:
     for path, status in (("/healthz", "ok"), ("/readyz", "ready")):
-        got = httpx.get(gateway.url + path, trust_env=False)
+        got = httpx.get(gateway.url + path, timeout=30, trust_env=False)
         assert (got.status_code, got.json()) == (200, {"status": status})
-    assert httpx.get(f"{gateway.url}/metrics", trust_env=False).status_code == 401
-    assert httpx.head(f"{gateway.url}/api/hello", trust_env=False).status_code in (200, 404)
+    assert httpx.get(f"{gateway.url}/metrics", timeout=30, trust_env=False).status_code == 401
+    assert httpx.head(f"{gateway.url}/api/hello", timeout=30, trust_env=False).status_code in (200, 404)
 
 
 def test_metrics(secure: Gateway, secure_provider: ScriptedUpstream, authority: ssl.SSLContext) -> None:
     secure_provider.script = lambda received: [answer()]
-    with httpx.Client(base_url=secure.url, verify=authority, trust_env=False) as http:
+    with httpx.Client(base_url=secure.url, verify=authority, timeout=30, trust_env=False) as http:
 
         def metrics() -> dict[str, float]:
             got = http.get("/metrics", headers={"authorization": f"Bearer {MASTER_KEY}"})
@@ -182,8 +182,8 @@ def test_a_stranger_to_the_authority_is_not_served(secure: Gateway, claude: Clau
 
 def test_plain_http_to_the_tls_port(secure: Gateway) -> None:
     with pytest.raises(httpx.TransportError):
-        httpx.get(secure.url.replace("https", "http"), trust_env=False)
-    with httpx.Client(verify=False, trust_env=False) as http:
+        httpx.get(secure.url.replace("https", "http"), timeout=30, trust_env=False)
+    with httpx.Client(verify=False, timeout=30, trust_env=False) as http:
         assert http.get(f"{secure.url}/healthz").status_code == 200  # it goes on
 
 

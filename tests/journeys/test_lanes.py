@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 
 import httpx
 import pytest
@@ -127,7 +128,7 @@ def test_headers_go_up_as_they_came(gateway: Gateway, upstream: ScriptedUpstream
     }
     lines = {**sent, **taken_out, "x-api-key": key, "content-type": "application/json"}
     target = f"{gateway.url}/v1/messages?beta=true&x=%20y"
-    assert httpx.post(target, json=body(), headers=lines, trust_env=False).status_code == 200
+    assert httpx.post(target, json=body(), headers=lines, timeout=30, trust_env=False).status_code == 200
     got = upstream.last
     assert got.target == "/v1/messages?beta=true&x=%20y"
     for name, value in sent.items():
@@ -166,11 +167,13 @@ def test_headers_of_an_answer(gateway: Gateway, upstream: ScriptedUpstream, user
         ("connection", "keep-alive"),
     )
     upstream.script = lambda received: [reply(200, message(), *sent)]
-    got = post(gateway, gateway.key(user), body())
+    key, began = gateway.key(user), time.monotonic()
+    got = post(gateway, key, body())
+    took_ms = (time.monotonic() - began) * 1e3
     assert got.headers["request-id"] == "req_of_the_provider"
     assert got.headers["x-new-header"] == "yes"
     assert got.headers["x-tollhouse-cost-usd"] == "0.000330000"
-    assert 0 < float(got.headers["x-tollhouse-overhead-ms"]) < 1_000  # never nothing: the clock is finer than that
+    assert 0 < float(got.headers["x-tollhouse-overhead-ms"]) < took_ms  # never nothing: the clock is finer than that
     gone = {"anthropic-ratelimit-requests-remaining", "x-ratelimit-remaining-tokens", "anthropic-organization-id"}
     assert not (gone | {"set-cookie", "access-control-allow-origin"}) & set(got.headers)
     assert gateway.entries(user)[0]["upstream_request_id"] == "req_of_the_provider"

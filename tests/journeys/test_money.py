@@ -104,13 +104,15 @@ def counting(tmp_path_factory: pytest.TempPathFactory, provider: ScriptedUpstrea
 
 
 @pytest.mark.parametrize("over", ["key", "user", "organisation"])
-def test_a_budget_holds_whoever_calls(counting: Gateway, upstream: ScriptedUpstream, over: str) -> None:
+def test_a_budget_holds_whoever_calls(
+    counting: Gateway, upstream: ScriptedUpstream, over: str, request: pytest.FixtureRequest
+) -> None:
     """Over one key; over the two keys of one user; over two users."""
     call = body(max_tokens=300, stream=False)
     smallest = held_nusd(counting, upstream, call)
     limit_nusd = 41 * smallest // 2
     bill = upstream.script = Bill(SEED)
-    cap = f"{decimal_usd(limit_nusd)}/day"
+    cap = f"{decimal_usd(limit_nusd)}/month"
     one, two = f"one of {over}", f"two of {over}"
     if over == "key":
         keys = [counting.key(one, budget=cap)]
@@ -118,7 +120,8 @@ def test_a_budget_holds_whoever_calls(counting: Gateway, upstream: ScriptedUpstr
         counting.owner("POST", "/users", {"user_id": one, "budget": cap})
         keys = [counting.key(one), counting.key(one)]
     else:
-        counting.owner("POST", "/budgets", {"scope": "organisation", "amount": cap})
+        made = counting.owner("POST", "/budgets", {"scope": "organisation", "amount": cap})
+        request.addfinalizer(lambda: counting.owner("DELETE", f"/budgets/{made['budget_id']}"))
         keys = [counting.key(one), counting.key(two)]
     answers = storm_of(counting, keys, 80)
     answers.append(post(counting, keys[0], call))
@@ -188,14 +191,14 @@ def test_told_to_stop_during_streams(own: Gateway, upstream: ScriptedUpstream) -
     for thread in threads:
         thread.start()
     for _ in threads:
-        assert reached.acquire(timeout=10)
+        assert reached.acquire(timeout=30)
     own.terminate()
     eventually(lambda: refuses(own.url))
     assert own.process is not None
     assert own.process.poll() is None
     gate.open()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert own.wait() == 0
     assert [got.status_code for got in answers] == [200] * 5
     assert all(b'"message_stop"' in got.content for got in answers)
@@ -207,7 +210,7 @@ def test_told_to_stop_during_streams(own: Gateway, upstream: ScriptedUpstream) -
 
 def refuses(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", trust_env=False).status_code == 503
+        return httpx.get(f"{url}/healthz", timeout=30, trust_env=False).status_code == 503
     except httpx.TransportError:
         return True
 
@@ -220,7 +223,7 @@ def test_a_client_that_leaves_a_stream(gateway: Gateway, upstream: ScriptedUpstr
     with claude(gateway.url, key).messages.stream(**body(max_tokens=2_000)) as stream:
         assert next(iter(stream.text_stream)) == "a"
         assert not upstream.last.gone.is_set()
-    assert upstream.last.gone.wait(0.5)
+    assert upstream.last.gone.wait(30)
     (row,) = eventually(lambda: gateway.entries(user))
     assert (row["kind"], row["code"]) == ("estimated", "client_gone")
     assert cost_nusd(1_000, 1) < parse_usd(row["amount_usd"]) < parse_usd(row["hold_usd"])

@@ -56,7 +56,9 @@ def check_books(gateway: Gateway, user: str, key: str, calls: list[tuple[str | N
         assert (row["user_id"], row["kind"], row["status"], row["code"]) == (user, "exact", 200, "")
         assert parse_usd(row["amount_usd"]) == nusd
         assert header is None or parse_usd(header) == nusd
-        own = httpx.get(f"{gateway.url}/api/v1/requests/{request_id}", headers={"x-api-key": key}, trust_env=False)
+        own = httpx.get(
+            f"{gateway.url}/api/v1/requests/{request_id}", headers={"x-api-key": key}, timeout=30, trust_env=False
+        )
         assert own.status_code == 200
         assert own.json() == row
     assert parse_usd(gateway.usage(user)["amount_usd"]) == sum(nusd for _, _, nusd in calls)
@@ -104,7 +106,7 @@ def test_anthropic_sdk_of_the_first_major_version(real: Gateway, user: str) -> N
     key = real.key(user)
     script = [sys.executable, "-c", OLD_SDK_CALLS, real.url, key, LOCAL_MODEL]
     env = environment(real.home) | {"PYTHONPATH": str(OLD_SDK)}
-    ran = subprocess.run(script, env=env, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(script, env=env, capture_output=True, text=True, timeout=100, check=False)
     assert ran.returncode == 0, ran.stderr
     said = json.loads(ran.stdout)
     assert said["version"].startswith("1.")
@@ -182,7 +184,7 @@ def test_openai_sdk(real: Gateway, user: str, chat: Chat, base: str) -> None:
 
 
 def curl(*words: str) -> str:
-    ran = subprocess.run(["curl", "-sS", "--max-time", "60", *words], capture_output=True, text=True, check=False)
+    ran = subprocess.run(["curl", "-sS", "--max-time", "100", *words], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 

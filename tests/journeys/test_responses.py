@@ -127,11 +127,11 @@ def test_a_client_that_leaves(gateway: Gateway, upstream: ScriptedUpstream, user
     upstream.script = lambda received: [stream_head(), chunk(part), 30.0]
     sent = json.dumps(ask(model=model, stream=True, max_output_tokens=5_000))
     headers = {"authorization": f"Bearer {gateway.key(user)}"}
-    with httpx.stream("POST", gateway.url + PATH, content=sent, headers=headers, trust_env=False) as got:
+    with httpx.stream("POST", gateway.url + PATH, content=sent, headers=headers, timeout=30, trust_env=False) as got:
         next(got.iter_raw())
     (row,) = eventually(lambda: gateway.entries(user))
     assert (row["kind"], row["code"]) == (kind, "client_gone")
-    assert upstream.last.gone.wait(5)
+    assert upstream.last.gone.wait(30)
     assert (parse_usd(row["amount_usd"]) < parse_usd(row["hold_usd"])) == (kind == "estimated")
 
 
@@ -218,7 +218,7 @@ def test_a_websocket_is_refused_and_http_goes_on(gateway: Gateway, user: str, ea
         f"Sec-WebSocket-Key: {nonce}\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {gateway.key(user)}\r\n\r\n"
     )
     name, port = host.split(":")
-    with socket.create_connection((name, int(port)), timeout=10) as client:
+    with socket.create_connection((name, int(port)), timeout=30) as client:
         client.sendall(head.encode() + early)
         answer = b""
         while data := client.recv(65_536):
@@ -230,7 +230,7 @@ def test_a_websocket_is_refused_and_http_goes_on(gateway: Gateway, user: str, ea
     assert b"upgrade: http/1.1" in headers
     assert b"content-length: %d" % len(content) in headers
     assert json.loads(content)["error"]["code"] == "upgrade_required"
-    assert httpx.get(gateway.url + PATH, trust_env=False).status_code == 405
+    assert httpx.get(gateway.url + PATH, timeout=30, trust_env=False).status_code == 405
     assert post(gateway, gateway.key(user), ask(), PATH).status_code == 200
 
 

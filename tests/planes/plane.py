@@ -13,7 +13,7 @@ import msgspec
 import uvicorn
 from uvicorn.server import ServerState
 
-from tests.planes.wire import Peer, connect
+from tests.planes.wire import Peer, connect, until
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
 from tollhouse.dataplane.edge import protocol_class
 from tollhouse.dataplane.exchange import Exchange, Plane, PlaneOptions
@@ -23,13 +23,15 @@ from tollhouse.dataplane.plan import Planner
 from tollhouse.dataplane.snapshot import Snapshot
 from tollhouse.dialects.anthropic import ANTHROPIC
 from tollhouse.dialects.openai_chat import OPENAI_CHAT
+from tollhouse.dialects.openai_embeddings import OPENAI_EMBEDDINGS
+from tollhouse.dialects.openai_responses import OPENAI_RESPONSES
 from tollhouse.limiter.memory import MemoryLimiter
 from tollhouse.rules import keys
 from tollhouse.rules.prices import ModelFacts, Rates, rate_card
 from tollhouse.telemetry import Telemetry
 from tollhouse.terms.errors import JournalError
 from tollhouse.terms.events import HoldRecord, Record, Refused, Settlement, SettleRecord
-from tollhouse.terms.names import DialectName, ScopeKind
+from tollhouse.terms.names import ScopeKind
 from tollhouse.terms.people import Budget, DirectoryImage, KeySecret, User, VirtualKey
 from tollhouse.upstream.origin import Proxy
 from tollhouse.upstream.pool import Pool, PoolOptions
@@ -139,14 +141,18 @@ async def plane(
     pool: dict[str, Any] | None = None,
     options: dict[str, Any] | None = None,
     provider: dict[str, Any] | None = None,
+    budget: Budget = BUDGET,
+    facts: ModelFacts = FACTS,
 ) -> AsyncIterator[Running]:
-    """A running plane, whose provider `mock` serves claude-* (and gpt-* by `mockchat`) on this port."""
+    """A running plane, whose provider `mock` serves claude-* (and gpt-* by `mockchat`) on this port. A `budget` of
+    another limit keeps the id of BUDGET.
+    """
     loop = asyncio.get_running_loop()
     journal, outbox = ListJournal(), ListOutbox()
     snapshot = Snapshot()
     accounts = Accounts(journal, outbox, MoneyOptions(), lambda: T0_NS)
-    accounts.adopt(image())
-    snapshot.replace(image(), None)
+    accounts.adopt(image(budget))
+    snapshot.replace(image(budget), None)
     tls = ssl.create_default_context()
 
     def no_proxy(scheme: str, host: str) -> Proxy | None:
@@ -163,9 +169,9 @@ async def plane(
     built: list[Running] = []
     the_plane = Plane(
         options=PlaneOptions(**options or {}),
-        dialects={DialectName.ANTHROPIC: ANTHROPIC, DialectName.OPENAI_CHAT: OPENAI_CHAT},
+        dialects={one.name: one for one in (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS)},
         schemes=(VirtualKeyScheme(snapshot, SECRET, lambda: T0_NS),),
-        planner=Planner(providers, lambda row, model: FACTS),
+        planner=Planner(providers, lambda row, model: facts),
         limiter=MemoryLimiter(),
         accounts=accounts,
         pool=Pool(PoolOptions(**pool or {})),
@@ -192,7 +198,7 @@ async def plane(
             one.transport.abort()
         gate.close()
         the_plane.pool.close()
-        await asyncio.sleep(0.01)
+        await until(lambda: not gate.edges)
         await asyncio.gather(*running.state.tasks, return_exceptions=True)
         assert gate.buffered_bytes == 0
 

@@ -118,8 +118,9 @@ def test_what_a_client_pipelines_does_not_pile_up_in_memory() -> None:
             client.send(post())
             await until(lambda: running.gate.working)
             client.send(get(b"/v1/models") * 40_000)
-            await asyncio.sleep(0.2)
             (edge,) = running.gate.edges
+            await until(lambda: edge.pipeline)
+            await asyncio.sleep(0.2)
             waiting = len(edge.pipeline)
             assert 0 < waiting < 10_000
             release.set()

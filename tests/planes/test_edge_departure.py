@@ -6,6 +6,7 @@ import pytest
 
 from tests.dialects.recorded import recording
 from tests.planes.plane import MESSAGE, MESSAGE_NUSD, Running, ask, plane, post
+from tests.planes.virtual_time import run_in_virtual_time
 from tests.planes.wire import STREAM_HEAD, Peer, chunk, reply, run, until, upstream
 from tollhouse.terms.events import SettleKind
 
@@ -68,7 +69,7 @@ def test_at_every_event_boundary_of_a_stream(reset: bool) -> None:
                 else:
                     assert running.settled.settle.kind is SettleKind.EXACT
 
-    run(story())
+    run_in_virtual_time(story())
 
 
 def test_before_the_answer_of_a_stream_begins() -> None:
@@ -87,7 +88,7 @@ def test_before_the_answer_of_a_stream_begins() -> None:
             assert settlement.settle.usage.input_tokens >= len(ask())
             assert settlement.settle.amount_nusd < settlement.hold.hold_nusd / 10
 
-    run(story())
+    run_in_virtual_time(story())
 
 
 def test_when_the_provider_bills_on_the_rest_is_read() -> None:
@@ -137,7 +138,7 @@ def test_the_rest_is_not_read_for_ever() -> None:
             assert settlement.settle.kind is SettleKind.UPPER
             assert settlement.settle.amount_nusd == settlement.hold.hold_nusd
 
-    run(story())
+    run_in_virtual_time(story())
 
 
 def test_a_compressed_stream_cannot_be_estimated() -> None:
@@ -151,7 +152,7 @@ def test_a_compressed_stream_cannot_be_estimated() -> None:
             await until(lambda: not running.accounts.holds)
             assert running.settled.settle.kind is SettleKind.UPPER
 
-    run(story())
+    run_in_virtual_time(story())
 
 
 def test_a_call_that_waits_for_a_connection_is_never_sent() -> None:
@@ -220,7 +221,7 @@ def test_counting_tokens() -> None:
             assert [row.code for row in running.refused] == ["client_gone"]
             assert running.settlements == []
 
-    run(story())
+    run_in_virtual_time(story())
 
 
 def test_many_at_once_leave_nothing_behind() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any, cast
 
+from tests.planes.virtual_time import VirtualLoop
 from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.gate import SLICE, SWEEP_S, EdgeOptions, Gate, Phase
 
@@ -23,7 +24,12 @@ class Watched:
         self.looks.append(asyncio.get_running_loop().time())
 
 
-async def rounds(count: int, seconds: float) -> tuple[list[Watched], Gate]:
+def rounds(count: int, seconds: float) -> tuple[list[Watched], Gate]:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(_rounds(count, seconds))
+
+
+async def _rounds(count: int, seconds: float) -> tuple[list[Watched], Gate]:
     def nobody(*_: Any) -> Any:
         raise AssertionError("no request is made here")
 
@@ -36,7 +42,7 @@ async def rounds(count: int, seconds: float) -> tuple[list[Watched], Gate]:
 
 
 def test_each_is_looked_at_once_a_round_and_never_all_at_once() -> None:
-    edges, gate = asyncio.run(rounds(3 * SLICE + 1, 2.6 * SWEEP_S))
+    edges, gate = rounds(3 * SLICE + 1, 2.6 * SWEEP_S)
     looks = [len(edge.looks) for edge in edges]
     assert min(looks) >= 1
     assert max(looks) - min(looks) <= 1
@@ -46,6 +52,6 @@ def test_each_is_looked_at_once_a_round_and_never_all_at_once() -> None:
 
 
 def test_few_are_looked_at_together() -> None:
-    edges, gate = asyncio.run(rounds(SLICE, 1.5 * SWEEP_S))
+    edges, gate = rounds(SLICE, 1.5 * SWEEP_S)
     assert [len(edge.looks) for edge in edges] == [1] * SLICE
     assert gate.ticks == 1

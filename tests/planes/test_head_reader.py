@@ -213,7 +213,9 @@ class Pipe(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
-def told(pieces: list[bytes], *, forgetful: bool, slow: bool, max_body_bytes: int) -> tuple[list[Any], bytes, bool, int]:
+def told(
+    pieces: list[bytes], *, forgetful: bool, slow: bool, max_body_bytes: int
+) -> tuple[list[Any], bytes, bool, int]:
     """What the visitors of a connection were told, what it wrote, whether it is closed, the bytes it counts as kept."""
     result: list[tuple[list[Any], bytes, bool, int]] = []
 

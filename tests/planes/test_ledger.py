@@ -281,6 +281,8 @@ class FakeJournal:
         self.told += settlements
 
 
+WAIT_S = 30.0
+"""For what comes at once where nothing is wrong."""
 QUICK = ShipperOptions(interval_s=0.01, first_retry_s=0.001, last_retry_s=0.01, max_backlog=50, max_refused=5)
 
 
@@ -297,10 +299,10 @@ def test_the_shipper_goes_on_until_the_ledger_has_everything() -> None:
         assert shipper.full
         for number in range(9):
             shipper.put_refused(refused(number))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_S):
             while shipper.facts.shipped < 50:
                 await asyncio.sleep(0.005)
-        assert await shipper.stop(5)
+        assert await shipper.stop(WAIT_S)
         expected = [settlement(number) for number in range(50)]
         assert store.settlements == journal.told == expected
         assert store.refused == [refused(number) for number in range(5)]
@@ -318,7 +320,7 @@ def test_what_the_ledger_can_never_take_is_set_aside() -> None:
         for number in range(6):
             shipper.put(settlement(number))
         shipper.put_refused(refused(1))
-        assert not await shipper.flush(5)
+        assert not await shipper.flush(WAIT_S)
         assert [one.hold for one in journal.told] == [hold(number) for number in (0, 1, 2, 4, 5)]
         assert store.refused == [refused(1)]
         assert shipper.facts.set_aside == 1

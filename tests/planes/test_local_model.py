@@ -22,12 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tollhouse
+from tests.serving import eventually
 from tollhouse.upstream import local
 from tollhouse.upstream.local import LocalModel, LocalModelError, LocalModelOptions, find_weights, restart_delay_s
 
 SMALL = LocalModelOptions(context_tokens=2048, parallel=1, restart_backoff_s=0.05)
 SOURCE = Path(tollhouse.__file__).parents[1]
-GONE_S = 2.0
+GONE_S = 30.0
 
 
 class Running:
@@ -44,7 +45,7 @@ class Running:
 
     def post(self, path: str, body: dict[str, Any], key: str | None = None) -> httpx.Response:
         headers = {"x-api-key": self.model.api_key if key is None else key}
-        return httpx.post(self.model.base_url + path, json=body, headers=headers, timeout=30)
+        return httpx.post(self.model.base_url + path, json=body, headers=headers, timeout=90)
 
     def kill_child(self) -> int:
         pid = self.model.pid
@@ -52,7 +53,7 @@ class Running:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def wait_for(self, state: local.State, *, not_pid: int = 0, timeout_s: float = 15) -> None:
+    def wait_for(self, state: local.State, *, not_pid: int = 0, timeout_s: float = 60) -> None:
         async def wait() -> None:
             async with asyncio.timeout(timeout_s):
                 while self.model.state != state or self.model.pid == not_pid:
@@ -125,23 +126,24 @@ def cpu_s(pid: int | None) -> float:
 
 
 def test_it_stops_working_when_the_caller_leaves_during_a_long_prompt(running: Running) -> None:
-    """1,500 tokens of prompt are 10 s of work for one core."""
+    """1,500 tokens of prompt are 10 s of work for one core; the next caller does not wait for them."""
+    before_s = cpu_s(running.model.pid)
     body = json.dumps(question(stream=True, messages=[{"role": "user", "content": "It rains in Ulm. " * 300}])).encode()
     host, port = running.model.base_url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as caller:
         head = f"POST /v1/messages HTTP/1.1\r\nHost: {host}\r\nx-api-key: {running.model.api_key}\r\n"
         caller.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        time.sleep(0.3)
-    time.sleep(2.0)
-    before_s = cpu_s(running.model.pid)
-    time.sleep(0.3)
-    assert cpu_s(running.model.pid) - before_s < 0.05
+        eventually(lambda: cpu_s(running.model.pid) - before_s > 0.2)
+    assert running.post("/v1/messages", question()).status_code == 200
+    assert cpu_s(running.model.pid) - before_s < 5
 
 
 @pytest.mark.parametrize("key", ["", "wrong"])
 def test_a_wrong_key_is_refused(running: Running, key: str) -> None:
     assert running.post("/v1/messages", question(), key).status_code == 401
-    assert httpx.get(running.model.base_url + "/v1/models", headers={"Authorization": key}).status_code == 401
+    assert (
+        httpx.get(running.model.base_url + "/v1/models", headers={"Authorization": key}, timeout=90).status_code == 401
+    )
 
 
 def test_no_secret_is_in_its_command_line_or_environment(running: Running) -> None:
@@ -159,6 +161,7 @@ def test_once_ready_it_prints_nowhere(running: Running) -> None:
         running.model.base_url + "/v1/messages",
         content=b'{"a": "secret\n',
         headers={"x-api-key": running.model.api_key},
+        timeout=90,
     )
     assert "secret" in broken.text
     assert [os.readlink(f"/proc/{running.model.pid}/fd/{fd}") for fd in (1, 2)] == ["/dev/null", "/dev/null"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.planes.virtual_time import run_in_virtual_time
 from tests.planes.wire import Peer, always, chunk, reply, run, silent, until, upstream
 from tollhouse.terms.errors import (
     UpstreamClosed,
@@ -18,7 +19,7 @@ from tollhouse.terms.errors import (
 from tollhouse.terms.holds import ZeroHold
 from tollhouse.upstream.connection import Call, Headers
 from tollhouse.upstream.origin import Origin
-from tollhouse.upstream.pool import Pool, PoolOptions
+from tollhouse.upstream.pool import SWEEP_S, Pool, PoolOptions
 
 PERMIT = ZeroHold("test")
 REQUEST = b"POST /x HTTP/1.1\r\nhost: upstream\r\ncontent-length: 2\r\n\r\n{}"
@@ -77,9 +78,7 @@ class Pools:
 
     async def __aexit__(self, *_: object) -> None:
         self.pool.close()
-        await asyncio.sleep(0.02)
-        assert not self.pool.busy
-        assert not self.pool.tasks
+        await until(lambda: not self.pool.busy and not self.pool.tasks)
         for slot in self.pool._slots.values():
             assert (slot.connecting, len(slot.open), len(slot.idle), len(slot.waiting)) == (0, 0, 0, 0)
 
@@ -331,7 +330,7 @@ def test_otherwise_nothing_is_sent_again(case: str) -> None:
             assert error.sent
             assert len(provider.requests) == {"fresh": 1, "twice": 3}.get(case, 2)
 
-    run(story())
+    run_in_virtual_time(story())
 
 
 def test_what_may_have_been_sent_is_not_said_to_be_unsent() -> None:
@@ -378,7 +377,7 @@ def test_every_timeout() -> None:
             error = await failure(fetch(pool, at(provider.port)))
             assert isinstance(error, UpstreamTimeout)
             assert (error.phase, error.sent) == (phase, True)
-            assert 0.3 < loop.time() - started < 1.2
+            assert 0.4 <= loop.time() - started <= 0.5 + 2 * SWEEP_S
             assert standing(pool)["open"] == 0
 
     async def story() -> None:
@@ -388,14 +387,14 @@ def test_every_timeout() -> None:
             one(drip, "total", total_timeout_s=0.5, idle_timeout_s=0.3),
         )
 
-    run(story())
+    run_in_virtual_time(story())
 
 
 def test_connecting_in_vain() -> None:
     async def story() -> None:
-        async with upstream() as provider, Pools(connect_timeout_s=0.3) as pool:
+        async with upstream() as provider, Pools() as patient, Pools(connect_timeout_s=0.3) as pool:
             provider.stop_listening()
-            error = await failure(fetch(pool, at(provider.port)))
+            error = await failure(fetch(patient, at(provider.port)))
             assert isinstance(error, UpstreamUnreachable)
             assert not error.sent
             error = await failure(fetch(pool, Origin("name.invalid", 80)))
@@ -415,16 +414,17 @@ def test_idle_connections_are_closed_in_time() -> None:
             short, long = at(provider.port, keep_alive_s=0.3), at(provider.port)
             await fetch(pool, short)
             await fetch(pool, long)
-            await asyncio.sleep(0.8)
+            await asyncio.sleep(0.3 + 2 * SWEEP_S)
             assert [len(pool._slots[origin].open) for origin in (short, long)] == [0, 1]
 
-    run(story())
+    run_in_virtual_time(story())
 
 
 def test_a_paused_call_is_neither_idle_nor_heard() -> None:
     """Back-pressure: the provider cannot send on, the idle clock stands, and nothing is lost."""
     size = 40_000_000
     sent = 0
+    paused = asyncio.Event()
 
     async def script(peer: Peer) -> None:
         nonlocal sent
@@ -434,14 +434,16 @@ def test_a_paused_call_is_neither_idle_nor_heard() -> None:
             peer.send(b"z" * 40_000)
             sent += 40_000
             await peer.drain()
+            await paused.wait()
 
     async def story() -> None:
-        async with upstream(script) as provider, Pools(idle_timeout_s=0.3) as pool:
+        async with upstream(script) as provider, Pools(idle_timeout_s=2.0) as pool:
             call, heard = await start(pool, at(provider.port))
             await until(lambda: heard.pieces)
             call.pause()
             call.pause()
-            await asyncio.sleep(0.9)
+            paused.set()
+            await asyncio.sleep(5.0)
             held = len(heard.text)
             assert held <= sent < size
             await asyncio.sleep(0.1)
@@ -450,7 +452,7 @@ def test_a_paused_call_is_neither_idle_nor_heard() -> None:
             await call.done
             assert len(heard.text) == size
 
-    run(story())
+    run_in_virtual_time(story())
 
 
 def test_a_connection_given_back_while_paused_is_read_again() -> None:
@@ -551,7 +553,7 @@ def test_the_queue_is_bounded() -> None:
             call.abort(UpstreamClosed("enough", sent=True))
             await failure_of(call)
 
-    run(story())
+    run_in_virtual_time(story())
 
 
 async def failure_of(call: Call) -> UpstreamError:
@@ -613,7 +615,7 @@ def test_a_failed_connect_gives_its_place_to_who_waits() -> None:
             assert isinstance(await second, UpstreamTimeout)
             assert pool._slots[origin].connecting == 0
 
-    run(story())
+    run_in_virtual_time(story())
 
 
 # Giving up

@@ -116,7 +116,7 @@ def test_tls_with_any_other_certificate(certificates: Certificates, tmp_path: Pa
             (certificates.server("localhost", days=-1), trusting, "expired"),
             (None, trusting, ""),
         ):
-            async with upstream(always(OK), tls=tls) as provider, Pools(connect_timeout_s=2.0) as pool:
+            async with upstream(always(OK), tls=tls) as provider, Pools(connect_timeout_s=20.0 if tls else 0.5) as pool:
                 error = await failure(fetch(pool, Origin("localhost", provider.port, tls=client)))
                 assert isinstance(error, UpstreamUnreachable | UpstreamTimeout)
                 assert not error.sent
@@ -234,7 +234,7 @@ def test_a_proxy_that_refuses(certificates: Certificates) -> None:
                 error = await failure(fetch(impatient, Origin("localhost", 443, certificates.client(), proxy)))
                 assert isinstance(error, UpstreamTimeout)
                 through.stop_listening()
-                error = await failure(fetch(impatient, Origin("localhost", 443, certificates.client(), proxy)))
+                error = await failure(fetch(pool, Origin("localhost", 443, certificates.client(), proxy)))
                 assert isinstance(error, UpstreamUnreachable)
                 assert "through the proxy 127.0.0.1" in str(error)
 

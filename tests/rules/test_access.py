@@ -111,6 +111,6 @@ def test_nothing_but_a_date_or_latest_may_follow_a_name(name: str, rest: str) ->
 
 
 def test_a_hostile_glob_takes_no_time() -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     assert not admits(("*a" * 100 + "b", "*?" * 100 + "b"), "a" * 250)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-START_S = 10.0
+START_S = 30.0
 
 
 class Proxy:

@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from tests.planes.plane import plane
-from tests.planes.wire import run
+from tests.planes.virtual_time import run_in_virtual_time
 from tests.scripted import ScriptedUpstream
 from tests.wire import floods
+from tests.wire.law import HURRIED
 from tests.wire.mutants import breaches, mutant, seeds, send
 from tests.wire.recorder import recording
 
 MAX_MB = 300
 BATCH = 64
 MAX_MINUTES = 24 * 60
-HURRIED = {"head_timeout_s": 0.1, "body_timeout_s": 0.1, "keep_alive_s": 0.1}
 
 
 def main(words: list[str]) -> int:
@@ -96,7 +96,7 @@ def fuzzed(duration_s: float, seed: int) -> dict[str, Any]:
                 batch += ["money is still held"] if running.held else []
 
         try:
-            run(story())
+            run_in_virtual_time(story())
         except AssertionError as error:
             batch.append(f"uncaught: {error}")
         found += [f"batch from {first}: {breach}" for breach in batch]

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from tests.planes.plane import get, plane
+from tests.planes.virtual_time import run_in_virtual_time
 from tests.planes.wire import run, until
 from tests.wire.corpus import KEY_LINE, TE, request
 from tests.wire.corpus_heads import corpus
-from tests.wire.law import breaches, play
+from tests.wire.law import HURRIED, breaches, play
 from tests.wire.proxy import nginx
 from tests.wire.recorder import recording
 
 CASES = corpus()
-HURRIED = {"head_timeout_s": 0.5, "body_timeout_s": 0.5, "keep_alive_s": 0.5}
 
 
 def test_the_corpus_is_large_and_its_names_are_unique() -> None:
@@ -29,13 +29,13 @@ def test_directly() -> None:
             assert not (found := breaches(CASES, outcomes, provider, direct=True)), "\n".join(found)
             assert running.held == 0
 
-    run(story())
+    run_in_virtual_time(story())
 
 
 @pytest.mark.parametrize("way", ["collecting", "passing"])
 def test_behind_nginx(way: str, tmp_path: Path) -> None:
     async def story() -> None:
-        async with recording() as provider, plane(provider.port, edge=HURRIED | {"keep_alive_s": 5.0}) as running:
+        async with recording() as provider, plane(provider.port) as running:
             with nginx(tmp_path, running.port) as proxy:
                 outcomes = await play(CASES, proxy.ports[way])
                 assert not (found := breaches(CASES, outcomes, provider, direct=False)), "\n".join(found)

@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.planes.plane import plane
-from tests.planes.wire import run
+from tests.planes.virtual_time import run_in_virtual_time
 from tests.wire import law
 from tests.wire.corpus import LENGTH, TE, Case, Fate, chunked, request
 from tests.wire.corpus_heads import corpus
@@ -12,8 +12,6 @@ from tests.wire.mutants import breaches, mutant, seeds, send
 from tests.wire.recorder import recording
 from tests.wire.strict import read_requests
 
-HURRIED = {"head_timeout_s": 0.1, "body_timeout_s": 0.1, "keep_alive_s": 0.1}
-"""The next sweep but one."""
 CHOICES = seeds()
 SPLIT = (
     "TE in mixed case",
@@ -32,12 +30,12 @@ def test_whatever_is_changed(numbers: list[int]) -> None:
     mutants = [mutant(number, CHOICES) for number in numbers]
 
     async def story() -> None:
-        async with recording() as provider, plane(provider.port, edge=HURRIED) as running:
+        async with recording() as provider, plane(provider.port, edge=law.HURRIED) as running:
             outcomes = await send(mutants, running.port)
             assert not (found := breaches(mutants, outcomes, provider)), "\n".join(found)
             assert running.held == 0
 
-    run(story())
+    run_in_virtual_time(story())
 
 
 def test_mutants_are_no_mere_noise() -> None:
@@ -56,11 +54,11 @@ def test_wherever_it_is_cut() -> None:
     ]
 
     async def story(case: Case) -> None:
-        async with recording() as provider, plane(provider.port, edge=HURRIED) as running:
+        async with recording() as provider, plane(provider.port, edge=law.HURRIED) as running:
             places = range(1, len(case.wire) + 20)
             cases = [case] * len(places)
             outcomes = await law.play(cases, running.port, cut_at=places)
             assert not (found := law.breaches(cases, outcomes, provider, direct=True)), "\n".join(found)
 
     for case in (*honest, *(by_name[name] for name in SPLIT)):
-        run(story(case))
+        run_in_virtual_time(story(case))

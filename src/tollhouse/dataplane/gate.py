@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from enum import IntEnum
+from math import ceil
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tollhouse.dataplane.edge import Edge
 
 SWEEP_S = 0.25
-"""How often deadlines are looked at: every timeout is at most this much late."""
+"""How often deadlines are looked at: no timeout is early, and none as much as two of these late."""
 SLICE = 200
 """Connections looked at in one go: about 0.3 ms."""
 LINGER_S = 2.0
@@ -69,12 +70,12 @@ class Gate:
         self.draining = False
         self.refused_connections = 0
         self._limits = {
-            HEAD: round(options.head_timeout_s / SWEEP_S),
-            BODY: round(options.body_timeout_s / SWEEP_S),
-            LINGER: round(LINGER_S / SWEEP_S),
+            HEAD: ceil(options.head_timeout_s / SWEEP_S),
+            BODY: ceil(options.body_timeout_s / SWEEP_S),
+            LINGER: ceil(LINGER_S / SWEEP_S),
         }
-        self._keep_alive_ticks = round(options.keep_alive_s / SWEEP_S)
-        self._stall_ticks = round(options.stall_timeout_s / SWEEP_S)
+        self._keep_alive_ticks = ceil(options.keep_alive_s / SWEEP_S)
+        self._stall_ticks = ceil(options.stall_timeout_s / SWEEP_S)
         self._to_sweep: list[Edge] = []
         self._pause_s = SWEEP_S
         self._timer: asyncio.TimerHandle | None = loop.call_later(SWEEP_S, self._sweep)

@@ -156,7 +156,7 @@ class AnthropicMeter:
             if rest is not None:
                 self.seen.output_bound_tokens += rest.end(1) - self._text_at
                 return chunk
-        if not self._pending and 0 <= chunk.find(b"\n\n") == len(chunk) - 2:
+        if not self._pending and 0 <= chunk.find(b"\n\n") == len(chunk) - 2 and b"\r" not in chunk:
             self._see(chunk)  # nearly every chunk: one whole event
         elif is_whole(self._cutter, chunk):
             for piece in chunk[:-2].split(b"\n\n"):

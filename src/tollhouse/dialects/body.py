@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from tollhouse.dialects.surrogates import without_lone
 from tollhouse.terms.errors import Refusal
 
 MAX_VALUES = 500_000
@@ -102,6 +103,10 @@ class BodyReader:
     def _shaped(self, value: Any) -> Any:
         try:
             return msgspec.convert(value, self._value_type)
+        except (ValueError, RecursionError):
+            pass
+        try:
+            return msgspec.convert(json.loads(without_lone(json.dumps(value).encode())), self._value_type)
         except (ValueError, RecursionError):
             return ODD
 

@@ -10,9 +10,11 @@ CRLF, so it ends nothing yet.
 
 import json
 import re
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
+
+from tollhouse.dialects.surrogates import without_lone
 
 MAX_EVENT_BYTES = 1 << 20
 """Longest event that is metered. The longest known are some 100 KB: whole search results or audio in one event."""
@@ -80,14 +82,20 @@ def blank_lines_before(event: bytes) -> bytes:
 
 
 def decode_leniently(data: bytes, decoder: "msgspec.json.Decoder[Shape]") -> Shape | None:
-    """Decode what a provider sent; None if it is not of that shape. Lone surrogates, which models do emit, pass."""
+    """Decode what a provider sent; None if it is not of that shape. Lone surrogates, which models do emit, pass, and so
+    do NaN and Infinity, which some servers write.
+    """
+    try:
+        return decoder.decode(data)
+    except (ValueError, RecursionError):
+        pass
+    data = without_lone(data)
     try:
         return decoder.decode(data)
     except (ValueError, RecursionError):
         pass
     try:
-        loaded: Any = json.loads(data)
-        return msgspec.convert(loaded, decoder.type)
+        return msgspec.convert(json.loads(data), decoder.type)
     except (ValueError, RecursionError):
         return None
 

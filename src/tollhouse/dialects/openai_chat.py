@@ -8,7 +8,7 @@ models refuse `max_tokens`, which older and imitating servers read. `n_predict` 
 Which of several a server obeys cannot be told, so the largest counts, and an edit lowers every one that is there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -120,7 +120,7 @@ class OpenAIChatDialect:
         if model is not None:
             edits["model"] = msgspec.json.encode(model)
         if max_output_tokens is not None:
-            edits |= _caps(body, ask, max_output_tokens)
+            edits |= lowered_caps(body, _ALL_CAPS, ask.cap_field, max_output_tokens)
         if include_usage and not ask.include_usage:
             edits["stream_options"] = _with_usage(body)
         return splice(body, edits) if edits else body
@@ -165,15 +165,17 @@ def _cap(fields: Mapping[str, Any]) -> tuple[str, int | None]:
     return next(iter(given)), max(given.values())
 
 
-def _caps(body: bytes, ask: Ask, max_output_tokens: int) -> dict[str, bytes]:
-    """The cap in the field of `ask`, and every other cap that is there lowered to it."""
+def lowered_caps(body: bytes, names: Container[str], cap_field: str, max_output_tokens: int) -> dict[str, bytes]:
+    """Every cap of these names that is there and is larger, or is none, lowered; and `cap_field` added if missing."""
     cap = b"%d" % max_output_tokens
-    edits = {ask.cap_field: cap}
+    edits = {cap_field: cap}
     for place in find_places(body):
-        if place.name != ask.cap_field and place.name in _ALL_CAPS:
+        if place.name in names:
             own = msgspec.json.decode(body[place.start : place.end])
             if own is None or not 0 <= own <= max_output_tokens:
                 edits[place.name] = cap
+            else:
+                edits.pop(place.name, None)
     return edits
 
 

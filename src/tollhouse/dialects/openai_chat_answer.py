@@ -161,8 +161,8 @@ class OpenAIChatMeter:
             if PLAIN_TEXT.fullmatch(chunk, self._text_at, end):
                 self.seen.output_bound_tokens += end - self._text_at
                 return chunk
-        if not self._pending and 0 <= chunk.find(b"\n\n") == len(chunk) - 2:  # nearly every chunk: one whole event
-            is_usage = self._see(chunk)
+        if not self._pending and 0 <= chunk.find(b"\n\n") == len(chunk) - 2 and b"\r" not in chunk:
+            is_usage = self._see(chunk)  # nearly every chunk: one whole event
             return blank_lines_before(chunk) if is_usage and self._swallow else chunk
         if is_whole(self._cutter, chunk):
             pieces = [piece + b"\n\n" for piece in chunk[:-2].split(b"\n\n")]

@@ -21,9 +21,9 @@ import msgspec
 
 from tollhouse.dialects.body import ODD, BodyReader
 from tollhouse.dialects.dialect import StreamMeter, label, read_count, read_flag, read_model, refusal_facts
-from tollhouse.dialects.openai_chat import ERROR_TYPES, OpenAIChatDialect
+from tollhouse.dialects.openai_chat import ERROR_TYPES, OpenAIChatDialect, lowered_caps
 from tollhouse.dialects.openai_responses_answer import OpenAIResponsesMeter, read_response
-from tollhouse.dialects.splice import find_places, splice
+from tollhouse.dialects.splice import splice
 from tollhouse.terms.ask import Ask, ServerTool
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.names import DialectName
@@ -44,6 +44,7 @@ class Part(msgspec.Struct, gc=False):
 
 _CAP = "max_output_tokens"
 _OVERRIDING = ("max_completion_tokens", "n_predict")
+_ALL_CAPS = frozenset({_CAP, *_OVERRIDING})
 _SERVER_STATE = ("previous_response_id", "conversation", "prompt")
 _Scalar = bool | int | float | str | None
 _RARE = frozenset(
@@ -154,7 +155,7 @@ class OpenAIResponsesDialect(OpenAIChatDialect):
         if model is not None:
             edits["model"] = msgspec.json.encode(model)
         if max_output_tokens is not None:
-            edits |= _caps(body, max_output_tokens)
+            edits |= lowered_caps(body, _ALL_CAPS, _CAP, max_output_tokens)
         return splice(body, edits) if edits else body
 
     def stream_meter(self, *, swallow_usage: bool) -> StreamMeter:
@@ -188,18 +189,6 @@ def _cap(fields: Mapping[str, Any]) -> int | None:
         if cap is not None and other is not None:
             cap = max(cap, other) if other >= 0 else None
     return cap
-
-
-def _caps(body: bytes, max_output_tokens: int) -> dict[str, bytes]:
-    """The cap, and every field that would override it lowered to it."""
-    cap = b"%d" % max_output_tokens
-    edits = {_CAP: cap}
-    for place in find_places(body):
-        if place.name in _OVERRIDING:
-            own = msgspec.json.decode(body[place.start : place.end])
-            if own is None or not 0 <= own <= max_output_tokens:
-                edits[place.name] = cap
-    return edits
 
 
 def _look(given: Any, instructions: Any) -> tuple[str, list[Any], str]:

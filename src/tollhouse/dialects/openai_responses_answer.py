@@ -152,7 +152,7 @@ class OpenAIResponsesMeter:
         return not self._pending
 
     def feed(self, chunk: bytes) -> bytes:
-        if not self._pending and 0 <= chunk.find(b"\n\n") == len(chunk) - 2:
+        if not self._pending and 0 <= chunk.find(b"\n\n") == len(chunk) - 2 and b"\r" not in chunk:
             self._see(chunk)  # nearly every chunk: one whole event
         elif is_whole(self._cutter, chunk):
             for piece in chunk[:-2].split(b"\n\n"):

@@ -1,0 +1,30 @@
+"""All kinds of rounds by name."""
+
+from typing import Any
+
+from chaos.faulted import faulted
+from chaos.jumped import jumped
+from chaos.kills import changed, killed, spent, stopped, storm
+from chaos.parts import DRAIN_S, Kind
+from chaos.starved import behind, gone, locked, nospace
+
+LISTEN: dict[str, Any] = {"listen": {"drain_s": DRAIN_S}}
+SMALL_BACKLOG: dict[str, Any] = {**LISTEN, "storage": {"max_backlog": 150}}
+ANY_SPACE: dict[str, Any] = {**LISTEN, "storage": {"min_free_bytes": 0, "segment_bytes": 65_536}}
+STRICT: dict[str, Any] = {**LISTEN, "storage": {"durability": "strict"}}
+
+KINDS: dict[str, Kind] = {
+    "killed": Kind(killed, LISTEN),
+    "storm": Kind(storm, LISTEN),
+    "stopped": Kind(stopped, LISTEN),
+    "spent": Kind(spent, LISTEN),
+    "changed": Kind(changed, LISTEN),
+    "locked": Kind(locked, LISTEN),
+    "gone": Kind(gone, LISTEN),
+    "behind": Kind(behind, SMALL_BACKLOG),
+    "nospace": Kind(nospace, ANY_SPACE),
+    "fulldisk": Kind(nospace, ANY_SPACE, tiny_disk=True),
+    "faulted": Kind(faulted, LISTEN),
+    "strict": Kind(faulted, STRICT),
+    "jumped": Kind(jumped, LISTEN),
+}

@@ -1,0 +1,49 @@
+"""A gateway is charged with all that a load made it do, also with what it does afterwards."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from bench.calls import Endpoint
+from bench.machine import Cores
+from bench.meter import Meter
+from bench.running import Running
+
+WORK_S = 0.4
+WORKER = f"""
+import sys, time
+sys.stdout.write("ready\\n")
+sys.stdout.flush()
+sys.stdin.readline()
+end = time.process_time() + {WORK_S}
+while time.process_time() < end:
+    pass
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def worker() -> Iterator[subprocess.Popen[str]]:
+    """A process that works for WORK_S once it is told to, and then rests."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_work_after_the_load_is_counted(worker: subprocess.Popen[str]) -> None:
+    core = min(os.sched_getaffinity(0))
+    meter = Meter(Cores(core, core), os.getpid())
+    gateway = Running("worker", Endpoint(1, "none", "/"), worker, (), 0.0)  # type: ignore[arg-type]
+    with meter.until_rest(gateway):
+        assert worker.stdin is not None
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    assert meter.cpu_ns >= WORK_S * 0.95e9
+    assert meter.foreign_share() >= 0

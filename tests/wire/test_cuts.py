@@ -1,0 +1,73 @@
+"""Answers that break off and clients that go, in short form; `make soak` takes every byte of every recording."""
+
+import pytest
+
+from tests.planes.wire import run
+from tests.wire.cuts import ZERO, Report, departures, leave_while_sending, play, upstream_cuts
+from tests.wire.tracks import Track, smallest, tracks
+from tollhouse.terms.events import SettleKind
+
+NAMED = {str(track): track for track in tracks()}
+
+
+def test_wherever_an_answer_breaks_off() -> None:
+    report = Report()
+    play(upstream_cuts(every=False, seed=1), report)
+    assert_all_well(report)
+    assert report.counted["upstream_cuts"] > 10_000
+
+
+def test_whenever_the_client_goes() -> None:
+    report = Report()
+    play(departures(every=False, seed=1), report)
+    assert_all_well(report)
+    assert report.counted["client_departures"] > 10_000
+
+
+def test_a_client_that_goes_before_it_has_asked() -> None:
+    report = Report()
+    run(leave_while_sending(report))
+    assert_all_well(report)
+    assert report.counted["client_departures"] > 500
+
+
+def assert_all_well(report: Report) -> None:
+    assert report.told == []
+    assert not any(report.counted[name] for name in ZERO)
+
+
+def test_every_lane_has_a_recording_that_is_cut_at_every_byte() -> None:
+    found = {(track.lane.name, track.stream) for track in tracks() if str(track) in smallest()}
+    both = {(name, stream) for name in ("messages", "chat", "responses") for stream in (False, True)}
+    assert found == both | {("embeddings", False)}
+    assert {track.lane.name for track in tracks()} - {name for name, _ in found} == {"count_tokens"}
+
+
+@pytest.mark.parametrize("track", tracks(), ids=str)
+def test_a_track_knows_where_its_body_is(track: Track) -> None:
+    assert len(track.come) == len(track.wire) + 1
+    assert track.come[-1] == len(track.body)
+    assert track.come[len(track.head)] == 0
+    assert track.come == sorted(track.come)
+
+
+@pytest.mark.parametrize(
+    ("name", "behind", "cut", "left"),
+    [
+        ("messages anthropic_text.sse", b"", "upper", "estimated"),
+        ("messages anthropic_text.sse", b'"usage":{"output_tokens":24}}\n', "upper", "estimated"),
+        ("messages anthropic_text.sse", b'"usage":{"output_tokens":24}}\n\n', "exact", "exact"),
+        ("messages anthropic_tools.sse", b'"thinking":"","signature":""}}\n\n', "upper", "upper"),
+        ("chat openai_reasoning.sse", b'"role":"assistant"', "upper", "upper"),
+        ("chat openai_text.sse", b"", "upper", "upper"),
+        ("chat openai_text.sse", b"\n\n", "upper", "estimated"),
+        ("chat openai_usage_with_choices.sse", b"data: [DONE]\n\n", "exact", "exact"),
+        ("responses responses_failed.sse", b"response.failed", "upper", "estimated"),
+        ("responses responses_reasoning.sse", b"response.completed", "upper", "upper"),
+    ],
+)
+def test_what_a_track_says_of_money(name: str, behind: bytes, cut: str, left: str) -> None:
+    """The reference itself, where it is easy to see what must come out."""
+    track = NAMED[name]
+    come = track.body.index(behind) + len(behind)
+    assert (track.kind_when_cut(come), track.kind_when_left(come)) == (SettleKind(cut), SettleKind(left))
