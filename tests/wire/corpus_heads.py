@@ -264,6 +264,13 @@ def _fields() -> list[Case]:
             {"an upgrade, chunked": request(b"Connection: upgrade\r\nUpgrade: h2c", TE, body=chunked())},
             Fate.PASSED_AND_CLOSED,
         ),
+        *refused(
+            {
+                "an upgrade with a trailer": request(
+                    b"Connection: upgrade\r\nUpgrade: h2c", TE, body=chunked()[:-2] + KEY_LINE + b"\r\n\r\n"
+                )
+            }
+        ),
         *refused(encoded, 415, fate=Fate.ANSWERED_AND_CLOSED),
     ]
 

@@ -29,7 +29,7 @@ import httptools
 from tollhouse.dataplane import reply
 from tollhouse.dataplane.farewell import Farewell
 from tollhouse.dataplane.gate import BODY, HEAD, IDLE, LINGER, WORK, Gate
-from tollhouse.dataplane.head import MalformedHead, RequestHead, check_asgi_body
+from tollhouse.dataplane.head import NO_TRAILERS, MalformedHead, RequestHead, check_asgi_body
 from tollhouse.dataplane.head_reader import HeadReader
 from tollhouse.dataplane.reframe import body_parser
 from tollhouse.dataplane.visitor import Visitor
@@ -160,16 +160,12 @@ class Edge(Farewell):
         self.heads.incoming = data if idle else b""
         if idle or self.phase is HEAD:
             self.head_bytes += len(data)
+        behind: bytes | None = None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as stop:
             # We do not switch protocols: this request is answered, what follows it is not HTTP.
-            head, self.half_read = self.half_read, None
-            if head is None:
-                self.deaf = True
-            else:
-                self.parser = body_parser(self, head)
-                self.data_received(data[stop.args[0] :])
+            behind = data[stop.args[0] :]
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, MalformedHead):
@@ -184,6 +180,14 @@ class Edge(Farewell):
                 self.broken(
                     431, "head_too_large", f"The request line and headers exceed {limit} bytes (listen.max_head_bytes)."
                 )
+            return
+        if behind is not None:  # not within `except`: an error raised there would forget its own cause
+            head, self.half_read = self.half_read, None
+            if head is None:
+                self.deaf = True
+            else:
+                self.parser = body_parser(self, head)
+                self.data_received(behind)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -210,9 +214,7 @@ class Edge(Farewell):
         if self.phase is not HEAD:
             if self.phase is LINGER:
                 return
-            raise MalformedHead(
-                400, "trailers_refused", "Trailers after a body are not accepted; send them as headers."
-            )
+            raise MalformedHead(400, "trailers_refused", NO_TRAILERS)
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:

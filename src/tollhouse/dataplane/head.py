@@ -22,6 +22,8 @@ class MalformedHead(TollhouseError):
         self.code = code
 
 
+NO_TRAILERS = "Trailers after a body are not accepted; send them as headers."
+
 ASGI_MAX_BODY_BYTES = 1024 * 1024
 """Management requests are small."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from tollhouse.dataplane.head import RequestHead
+from tollhouse.dataplane.head import NO_TRAILERS, MalformedHead, RequestHead
 
 if TYPE_CHECKING:
     from tollhouse.dataplane.edge import Edge
@@ -21,6 +21,12 @@ class BodyReader:
 
     def __init__(self, edge: "Edge") -> None:
         self.edge = edge
+        self.reading = False
+        """Before that the parser is shown the framing."""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.reading:
+            raise MalformedHead(400, "trailers_refused", NO_TRAILERS)
 
     def on_body(self, data: bytes) -> None:
         if not self.edge.deaf:
@@ -34,8 +40,10 @@ class BodyReader:
 
 def body_parser(edge: "Edge", head: RequestHead) -> "httptools.HttpRequestParser":
     """A parser that stands at the first byte of the body of `head`."""
-    parser = httptools.HttpRequestParser(BodyReader(edge))
+    reader = BodyReader(edge)
+    parser = httptools.HttpRequestParser(reader)
     length = b"content-length: %d" % head.content_length
     framing = b"transfer-encoding: chunked" if b"transfer-encoding" in head.read else length
     parser.feed_data(b"POST / HTTP/1.1\r\nhost: body\r\n" + framing + b"\r\n\r\n")
+    reader.reading = True
     return parser
