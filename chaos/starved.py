@@ -48,7 +48,7 @@ def gone(world: World, this: Round, dice: random.Random, scale: Scale) -> None:
     time.sleep(0.3)
     home = world.gateway.home
     with failing(Fault("database", FILE_CALLS, "EIO"), world.pid, home) as tracer:
-        time.sleep(scale.gone_s)
+        time.sleep(scale.gone_s * (1 + dice.random() / 5))  # over at any moment between two tries to use it
         this.facts["faults"] = tracer.failed.total()
     this.breaks("unexpected_answers", "nothing failed", int(not this.facts["faults"]))
     _must_catch_up(world, this, scale)
