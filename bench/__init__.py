@@ -5,11 +5,16 @@ How it measures, and why:
 1. One core belongs to the gateway, another to the load generator and the mock upstream. So a gateway cannot borrow the
    idle time of its surroundings, and its CPU clock says what it alone has used.
 2. The main figure is the *CPU time per call* of the gateway's processes, read from the kernel's own account, and not
-   requests per second: it stays meaningful when the load generator is the slower side.
-3. Figures of one machine at one moment mean little; ratios do. Every round measures all gateways in turn, a ratio is
-   taken inside a round, and the median over the rounds is reported with its spread.
-4. CPU that somebody else used on the two cores is measured too. A run that was disturbed says so.
+   requests per second: it stays meaningful when the load generator is the slower side. It runs until the gateway is at
+   rest again, so that what is written down later is charged too.
+3. A gateway that waits for work is dearer by the call than a busy one. Only nginx is quick enough to wait here; the
+   load is built to keep it at 90 % of its core, and the report says what it reached.
+4. Figures of one machine at one moment mean little; ratios do. Short rounds measure all gateways close together and in
+   turned order, a ratio is taken inside a round, and the median over the rounds is reported with its quartiles.
+5. CPU that somebody else used on the two cores is measured, and how long a fixed piece of work took from round to
+   round. A run that was disturbed says so, and so does one whose interpreter was built without optimisation.
 
     python -m bench                 the whole table
     python -m bench --json --quick  one JSON object on stdout, under three minutes
+    python -m bench --gateways nginx,tollhouse,smg,portkey,litellm    with others, installed below .cache/bench
 """

@@ -247,7 +247,8 @@ def _fixed_rate(callers: Callers, request: bytes, per_second: int, seconds: floa
             sent += 1
             due += pace_ns
         if clock() > give_up_ns:
-            raise BenchProblem(f"port {callers.port} answered {len(taken)} of {sent} calls within {seconds:.0f} s")
+            waited_s = seconds + STALL_LIMIT_S
+            raise BenchProblem(f"port {callers.port} answered {len(taken)} of {sent} calls within {waited_s:.0f} s")
         wait_s = max(0.0, (due - clock()) / 1e9) if sent < total else 0.1
         select.select([callers.epoll], [], [], wait_s)  # epoll itself counts in milliseconds, too coarse for a pace
         for fd, _ in callers.epoll.poll(0):

@@ -84,8 +84,8 @@ def _notes(figures: Sequence[Figure]) -> list[str]:
     if not is_quiet(figures):
         worst = max(share for figure in figures for share in figure.disturbed)
         notes.append(
-            f"Disturbed: others used up to {worst:.0%} of a core meanwhile. The ratios are medians and bear a little of"
-            " it; for figures to publish, run again on a quiet machine."
+            f"Disturbed: others, or the host, used up to {worst:.0%} of a core meanwhile. The ratios are medians and"
+            " bear a little of it; for figures to publish, run again on a quiet machine."
         )
     if (spread := speed_spread(figures)) > EVEN_SPREAD:
         notes.append(f"Uneven: the same piece of work took {spread:.2f} times as long in slow moments as in quick.")

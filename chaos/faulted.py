@@ -143,10 +143,10 @@ def _running(world: World, this: Round, key: Key, place: Place, scale: Scale) ->
             kill(world, this)
             for call in calls:
                 call.unwritten = place.fault.files == "journal"
-    over_at = time.monotonic()
+    over = world.stopwatch()
     if place.ending != "on":
         start_again(world, this)
-    must_be_back(world, this, key, f"{place}-back", scale, time.monotonic() - over_at)
+    must_be_back(world, this, key, f"{place}-back", scale, over)
     return tracer.failed.total()
 
 
@@ -157,11 +157,11 @@ def _starting(world: World, this: Round, key: Key, place: Place, scale: Scale) -
     tracers: list[Tracer] = []
     with ExitStack() as stack:
         code = gateway.begin(lambda pid: tracers.append(stack.enter_context(failing(place.fault, pid, gateway.home))))
-    over_at = time.monotonic()
+    over = world.stopwatch()
     if code is not None:
         this.facts["gave_up"] = this.facts.get("gave_up", 0) + 1
         start_again(world, this)
-    must_be_back(world, this, key, f"{place}-back", scale, time.monotonic() - over_at)
+    must_be_back(world, this, key, f"{place}-back", scale, over)
     return tracers[0].failed.total()
 
 

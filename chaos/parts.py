@@ -7,12 +7,15 @@ from typing import Any
 
 from chaos.books import Round
 from chaos.calls import Call, Key, Load, Mix, draw
+from chaos.stopwatch import Stopwatch
 from chaos.world import World
 from tollhouse.terms.money import parse_usd
 
 STREAMS = 64
 RICH_USD = "10000"
 DRAIN_S = 1.0
+HOPELESS_S = 60.0
+"""Who is not back by then never is."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,12 @@ def kill_and_start(world: World, this: Round, load: Load) -> None:
     start_again(world, this)
 
 
-def must_be_back(world: World, this: Round, key: Key, name: str, scale: Scale, already_s: float = 0.0) -> None:
-    """A call is answered 200 soon enough after a fault was over; `already_s` of that time is gone."""
-    took_s, calls = world.answers_within(key, f"{this.name}-{name}", 4 * scale.back_s)
+def must_be_back(world: World, this: Round, key: Key, name: str, scale: Scale, since: Stopwatch | None = None) -> None:
+    """A call is answered 200 soon enough after a fault was over: `since` then, or now."""
+    watch = since or world.stopwatch()
+    calls = world.answers_within(key, f"{this.name}-{name}", HOPELESS_S)
     this.calls += calls
-    back_s = already_s + (4 * scale.back_s if took_s is None else took_s)
+    back_s = watch.seconds if calls[-1].status == 200 else HOPELESS_S
     this.facts["back_s"] = max(this.facts.get("back_s", 0.0), round(back_s, 3))
     this.breaks("late_returns", f"{name}: {back_s} s, {calls[-1].status} {calls[-1].code}", int(back_s > scale.back_s))
 

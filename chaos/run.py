@@ -41,6 +41,7 @@ SUMS = (
     "ledger_nusd",
 )
 TALLIES = ("refused", "provider", "rows")
+RETURNS = ("back_s", "caught_up_s")
 TIMES = ("start_s", "stop_s", "back_s", "caught_up_s")
 
 
@@ -171,7 +172,7 @@ class Run:
         kinds = Counter(kind for kind, _ in self.rounds)
         found: dict[str, Any] = {"ok": bool(every) and not any(law.values()), **law}
         found |= {
-            "recovery_s_max": max((facts["back_s"] for facts in every if "back_s" in facts), default=None),
+            "recovery_s_max": max((facts.get(name, 0.0) for facts in every for name in RETURNS), default=0.0),
             "rounds": len(every),
             "kill_rounds": kinds["killed"],
             "streams_cut": sums.pop("streams_cut"),

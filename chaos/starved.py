@@ -22,7 +22,7 @@ from pathlib import Path
 
 from chaos.books import Round
 from chaos.calls import Load, Mix
-from chaos.parts import Scale, explained, kill, kill_beneath, loaded, must_be_back, rich_keys, start_again
+from chaos.parts import HOPELESS_S, Scale, explained, kill, kill_beneath, loaded, must_be_back, rich_keys, start_again
 from chaos.tracer import Fault, failing
 from chaos.world import PROBE_S, World
 
@@ -48,7 +48,7 @@ def gone(world: World, this: Round, dice: random.Random, scale: Scale) -> None:
     time.sleep(0.3)
     home = world.gateway.home
     with failing(Fault("database", FILE_CALLS, "EIO"), world.pid, home) as tracer:
-        time.sleep(scale.gone_s)
+        time.sleep(scale.gone_s * (1 + dice.random() / 5))  # over at any moment between two tries to use it
         this.facts["faults"] = tracer.failed.total()
     this.breaks("unexpected_answers", "nothing failed", int(not this.facts["faults"]))
     _must_catch_up(world, this, scale)
@@ -61,8 +61,8 @@ def gone(world: World, this: Round, dice: random.Random, scale: Scale) -> None:
 
 def _must_catch_up(world: World, this: Round, scale: Scale) -> None:
     """The database takes settlements again soon enough after a fault was over."""
-    began = time.monotonic()
-    while (took_s := time.monotonic() - began) < 4 * scale.back_s and not world.status()["database"]["healthy"]:
+    watch = world.stopwatch()
+    while (took_s := watch.seconds) < HOPELESS_S and not world.status()["database"]["healthy"]:
         time.sleep(PROBE_S)
     this.facts["caught_up_s"] = max(this.facts.get("caught_up_s", 0.0), round(took_s, 3))
     this.breaks("late_returns", f"the database is used again after {took_s} s", int(took_s > scale.back_s))

@@ -18,6 +18,7 @@ from chaos.calls import Call, Fate, Key, make_now
 from chaos.gateway import Held
 from chaos.nursery import ROOT, Nursery
 from chaos.provider import MODEL
+from chaos.stopwatch import Stopwatch
 from tollhouse.journal.frames import decode_segment
 from tollhouse.terms.events import SettleRecord
 from tollhouse.terms.money import parse_usd
@@ -66,6 +67,14 @@ class World:
         assert self.gateway.process is not None
         return self.gateway.process.pid
 
+    def stopwatch(self) -> Stopwatch:
+        """From now on, by the time that this gateway (or the next one here) and its provider could have used."""
+
+        def pids() -> list[int]:
+            return [self._provider.pid, *([self.pid] if self.gateway.process else [])]
+
+        return Stopwatch(pids)
+
     @property
     def journal(self) -> Path:
         return self.gateway.home / "journal"
@@ -87,17 +96,16 @@ class World:
         rows = [*self.gateway.budgets("key", made["key_id"]), *self.gateway.budgets("user", user)]
         return Key(made["key"], made["key_id"], tuple(row["budget_id"] for row in rows))
 
-    def answers_within(self, key: Key, name: str, limit_s: float) -> tuple[float | None, list[Call]]:
-        """How long until a call is answered 200, and the calls it took; None when it never was."""
-        began = time.monotonic()
+    def answers_within(self, key: Key, name: str, limit_s: float) -> list[Call]:
+        """The calls it took until one was answered 200, or none was for so long."""
+        until = time.monotonic() + limit_s
         calls: list[Call] = []
-        while (now_s := time.monotonic() - began) < limit_s:
+        while not calls or (calls[-1].status != 200 and time.monotonic() < until):
+            if calls:
+                time.sleep(PROBE_S)
             call = Call(Fate(f"{name}-{len(calls)}", 0.1, 0.1, 0.0), key, stream=False, max_tokens=50)
             calls.append(make_now(self.port, call))
-            if call.status == 200:
-                return now_s, calls
-            time.sleep(PROBE_S)
-        return None, calls
+        return calls
 
     # --- the books
 

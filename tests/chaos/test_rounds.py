@@ -14,6 +14,7 @@ from chaos.kinds import KINDS
 from chaos.nursery import Nursery
 from chaos.parts import LONG, SHORT, STREAMS
 from chaos.run import Run
+from tollhouse.workers import ShipperOptions
 
 SEED = "20261122"
 LANES = (
@@ -59,6 +60,11 @@ def test_bill_answers_journal_and_ledger_agree(
         assert this.facts["streams_cut"] > STREAMS / 2
     if of[2] in ("faulted", "gone"):
         assert this.facts["faults"] > 0
+
+
+def test_the_ledger_is_tried_again_in_time() -> None:
+    """A full backlog turns calls away until the database is used again: no pause may be as long as the law's 5 s."""
+    assert ShipperOptions().last_retry_s + ShipperOptions().interval_s < LONG.back_s / 2
 
 
 def test_every_kind_has_its_rounds_and_every_place_its_turn() -> None:

@@ -45,7 +45,8 @@ class Plane:
 
     async def changed(self, user_id: str | None) -> None:
         self.told.append(user_id)
-        self.image = await self.database.run(directory.load_image)
+        now_s = self.now_ns // 10**9
+        self.image = await self.database.run(lambda connection: directory.load_image(connection, now_s=now_s))
 
     async def shipped(self) -> None:
         self.shipped_calls += 1

@@ -234,7 +234,8 @@ def _anything(noise: Noise) -> bytes:
 def _frame(answer: Answer, sent: bytes, kind: bytes, chance: random.Random) -> None:
     """Give the answer its head and framing, and part it anew, without regard to either."""
     lines = [kind, *answer.lines]
-    framing = chance.randrange(4)
+    endless = b"event-stream" in kind.lower() and not answer.told  # without framing it would seem cut
+    framing = chance.randrange(endless, 4)
     if framing == 0:
         lines.append(b"connection: close")
         answer.keeps = False

@@ -120,7 +120,7 @@ def upstream_cuts(*, every: bool, seed: int) -> list[Cut]:
         for at in places(track, len(track.wire), chance, every=every):
             ends = (End.CLOSE, End.RESET) if every else (End.CLOSE if chance.random() < 0.7 else End.RESET,)
             found += [Cut(len(found) + number, track, at, end) for number, end in enumerate(ends)]
-        found.append(Cut(len(found), track, len(track.wire), End.KEEP))
+        found.append(Cut(len(found), track, len(track.wire), End.KEEP if track.framed else End.CLOSE))
     return found
 
 
@@ -129,8 +129,8 @@ def departures(*, every: bool, seed: int) -> list[Cut]:
     chance = random.Random(seed)
     found: list[Cut] = []
     for track in tracks():
-        if not track.asked:
-            continue  # the bytes that are held back make it uncertain what the client must wait for
+        if not track.asked or not track.framed:
+            continue  # held back bytes make it uncertain what the client must wait for; framing is nothing to it
         last = -1
         for at in places(track, len(track.wire), chance, every=every):
             if not track.stream or (at >= len(track.head) and track.come[at] != last):
@@ -223,6 +223,8 @@ def _seems_whole(client: Caller, cut: Cut) -> str:
             "" if client.whole and not _told_502(client) else f"cut, though it was whole: {bytes(client.body)!r:.300}"
         )
     if not client.whole or _told_502(client):
+        return ""
+    if not cut.track.framed and cut.end is End.CLOSE and cut.track.tells_its_end(cut.come):
         return ""
     event = _OWN_EVENT.search(bytes(client.body))
     told = json.loads(event[1]) if event and cut.track.stream else {}

@@ -247,7 +247,7 @@ async def _ask(port: int, key: str, answer: Long) -> str:
 def odd_tracks(*, every: bool) -> list[tuple[Track, bytes, bool]]:
     """Streams with each line end, with and without a byte order mark."""
     names = {track.name for track in tracks() if every or str(track) in smallest()}
-    found = [track for track in tracks() if track.stream and track.asked and track.name in names]
+    found = [track for track in tracks() if track.stream and track.asked and track.framed and track.name in names]
     return [(track, end, bom) for track in found for end in LINE_ENDS for bom in (False, True)]
 
 

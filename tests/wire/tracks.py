@@ -21,18 +21,21 @@ _CLOSING = ("response.completed", "response.incomplete", "response.failed")
 
 @dataclass
 class Track:
-    """One recording in one lane. `asked` is whether the client wants the usage of a chat stream."""
+    """One recording in one lane. `asked` is whether the client wants the usage of a chat stream; unless `framed`, the
+    answer lasts until its connection closes.
+    """
 
     lane: Lane
     name: str
     asked: bool = True
+    framed: bool = True
     body: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         self.body = recorded(self.name)
 
     def __str__(self) -> str:
-        return f"{self.lane.name} {self.name}{'' if self.asked else ' unasked'}"
+        return f"{self.lane.name} {self.name}{'' if self.asked else ' unasked'}{'' if self.framed else ' unframed'}"
 
     @property
     def stream(self) -> bool:
@@ -50,19 +53,20 @@ class Track:
     def head(self) -> bytes:
         kind = b"text/event-stream" if self.stream else b"application/json"
         framing = b"transfer-encoding: chunked" if self.stream else b"content-length: %d" % len(self.body)
+        framing = framing if self.framed else b"connection: close"
         return b"HTTP/1.1 %d Recorded\r\ncontent-type: %b\r\n%b\r\n\r\n" % (self.status, kind, framing)
 
     @cached_property
     def wire(self) -> bytes:
         """The whole answer; in a stream each event is a chunk."""
-        if not self.stream:
+        if not self.stream or not self.framed:
             return self.head + self.body
         return self.head + b"".join(map(chunk, self.events)) + END_CHUNK
 
     @cached_property
     def come(self) -> list[int]:
         """How many bytes of the body have come with the first n of the wire, for each n."""
-        if not self.stream:
+        if not self.stream or not self.framed:
             return [max(0, at - len(self.head)) for at in range(len(self.wire) + 1)]
         found, body = [0] * len(self.head), 0
         for event in self.events:
@@ -136,7 +140,13 @@ class Track:
 
     def kind_when_cut(self, come: int) -> SettleKind:
         """How a call is settled whose answer the provider broke off here."""
-        return SettleKind.EXACT if self.closing is not None and come >= self.closing else SettleKind.UPPER
+        told = self.closing is not None and come + self._slack >= self.closing
+        return SettleKind.EXACT if told else SettleKind.UPPER
+
+    @property
+    def _slack(self) -> int:
+        """Behind an answer without framing the last event is read also without its blank line."""
+        return 0 if self.framed else 2
 
     def kind_when_whole(self) -> SettleKind:
         if self.closing is None and self.status >= 400:
@@ -150,8 +160,15 @@ class Track:
             return kind
         return SettleKind.ESTIMATED
 
+    def tells_its_end(self, come: int) -> bool:
+        """What had come of a stream says that nothing that matters follows: usage, the closing event, or an error."""
+        come += self._slack
+        said = [_said(event) for event in self._whole_events(come)]
+        failed = any(one.get("type") == "error" or one.get("error") for one in said)
+        return failed or self.is_complete(come) or (self.closing is not None and come >= self.closing)
+
     def is_complete(self, come: int) -> bool:
-        return self.completes and come == len(self.body)
+        return self.completes and come >= len(self.body)
 
 
 def _said(event: bytes) -> dict[str, Any]:
@@ -195,12 +212,17 @@ def _shows_all(said: dict[str, Any]) -> bool:
 
 @cache
 def tracks() -> tuple[Track, ...]:
-    """Every recording in its lane, the smallest of each kind first; chat streams also without the usage asked for."""
+    """Every recording in its lane, the smallest of each kind first; chat streams also without the usage asked for, and
+    some without framing.
+    """
     found = []
     for lane in LANES:
         names = lane.recordings() or ["count"]
         found += [Track(lane, name) for name in names]
-        found += [Track(lane, name, asked=False) for name in names if lane is CHAT and name.endswith(".sse")]
+        streams = [name for name in names if name.endswith(".sse")]
+        found += [Track(lane, name, asked=False) for name in streams if lane is CHAT]
+        found += [Track(lane, name, framed=False) for name in streams[:2]]
+        found += [Track(lane, name, asked=False, framed=False) for name in streams[1:3] if lane is CHAT]
     return tuple(found)
 
 
@@ -209,6 +231,8 @@ def smallest() -> frozenset[str]:
     """Of each lane the shortest stream, and the shortest whole answer, that tells its usage."""
     best: dict[tuple[str, bool], Track] = {}
     for track in tracks():
+        if not track.framed:
+            continue
         kind = (track.lane.name, track.stream)
         if track.closing is not None and (kind not in best or len(track.wire) < len(best[kind].wire)):
             best[kind] = track

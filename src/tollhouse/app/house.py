@@ -221,7 +221,8 @@ class House:
 
     async def changed(self, user_id: str | None) -> None:
         """Make a committed change effective: the next request sees it."""
-        image = await self.store.database.run(lambda connection: directory.load_image(connection, user_id))
+        now_s = int(time.time())
+        image = await self.store.database.run(lambda connection: directory.load_image(connection, user_id, now_s=now_s))
         self.accounts.adopt(image)
         self.snapshot.replace(image, user_id)
 

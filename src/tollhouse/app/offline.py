@@ -35,7 +35,7 @@ async def offline_api(settings: Settings) -> AsyncIterator[FastAPI]:
     store = Store(settings)
     await store.open()
     try:
-        image = await store.database.run(lambda connection: directory.load_image(connection, None))
+        image = await store.database.run(lambda connection: directory.load_image(connection, now_s=int(time.time())))
 
         async def changed(_user_id: str | None) -> None:
             """No snapshot to refresh."""

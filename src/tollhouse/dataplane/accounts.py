@@ -30,7 +30,7 @@ from tollhouse.rules.metering import NOT_SENT, Ending, settle_amount
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import JournalError, Refusal
 from tollhouse.terms.events import HoldRecord, Record, SettleKind, Settlement, SettleRecord
-from tollhouse.terms.people import Budget, BudgetWindow, DirectoryImage
+from tollhouse.terms.people import Budget, DirectoryImage
 from tollhouse.terms.seen import Seen
 
 VOIDED = SettleKind.VOIDED
@@ -74,7 +74,11 @@ class Accounts:
         self._options = options
         self._now_ns = now_ns
         self._accounts: dict[str, Account] = {}
-        self._posted: dict[tuple[str, int], int] = {}
+        self._budgets: dict[str, Budget] = {}
+        """As last adopted: a call may come with an older one, found before its body was complete."""
+        self._posted: dict[str, dict[int, int]] = {}
+        """Budget id → window start → what earlier runs posted, of windows not opened yet."""
+        self._adopted_s = 0
         self._version = 0
         """Counts changes of budgets and windows: a purse of another version is looked up again."""
         self.holds: set[MoneyHold] = set()
@@ -89,34 +93,36 @@ class Accounts:
         image.
         """
         self._version += 1
-        posted: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._adopted_s = max(self._adopted_s, image.read_at_s)
+        posted: dict[str, dict[int, int]] = defaultdict(dict)
         for (budget_id, start_s), amount in image.posted.items():
-            posted[budget_id].append((start_s, amount))
+            posted[budget_id][start_s] = amount
         for budget in image.budgets:
-            account = self._accounts.get(budget.budget_id)
-            if account is None:
-                self._posted.update(
-                    {(budget.budget_id, start_s): amount for start_s, amount in posted[budget.budget_id]}
-                )
-            elif (account.budget.window, account.budget.timezone) == (budget.window, budget.timezone):
+            budget_id = budget.budget_id
+            self._budgets[budget_id] = budget
+            account = self._accounts.get(budget_id)
+            if account is not None:
                 account.change(budget)
-            else:
-                del self._accounts[budget.budget_id]
+            elif budget_id in posted:
+                self._posted[budget_id] = posted[budget_id]
 
     def account(self, budget: Budget, now_s: float) -> Account:
-        """The account of the window that holds now; a clock that runs backwards stays in the window it was in."""
-        account = self._accounts.get(budget.budget_id)
+        """The account of the window that holds now. A clock that runs backwards stays in the window it was in, and
+        opens none older than the image: of older ones this node does not know what is posted.
+        """
+        budget_id = budget.budget_id
+        account = self._accounts.get(budget_id)
         if account is not None and now_s < account.end_s:
             return account
-        opened_at_s = self._last_opened(budget) if budget.window is BudgetWindow.FIVE_HOURS else None
+        budget = self._budgets.get(budget_id, budget)
+        now_s = max(now_s, self._adopted_s)
+        posted = self._posted.get(budget_id, {})
+        opened_at_s = max((start_s for start_s in posted if start_s <= now_s), default=None)
         start_s, end_s = window_of(budget.window, budget.timezone, now_s, opened_at_s)
-        account = Account(budget, start_s, end_s, self._posted.pop((budget.budget_id, start_s), 0))
-        self._accounts[budget.budget_id] = account
+        account = Account(budget, start_s, end_s, posted.pop(start_s, 0))
+        self._accounts[budget_id] = account
         self._version += 1
         return account
-
-    def _last_opened(self, budget: Budget) -> int | None:
-        return max((start_s for budget_id, start_s in self._posted if budget_id == budget.budget_id), default=None)
 
     def standing(self, budget: Budget) -> BudgetStanding:
         """The current window of a budget, for people to look at."""

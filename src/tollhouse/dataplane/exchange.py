@@ -161,6 +161,8 @@ class Exchange(Visitor):
     def finish(self, relay: Relay) -> None:
         """The answer is whole: settle, then let its last bytes go."""
         if relay.begun:
+            if relay.broke_off():
+                raise UpstreamClosed("the provider closed the connection within the stream", sent=True)
             relay.close()
             ending = COMPLETE if relay.seen.complete or not relay.streaming else CUT_BY_UPSTREAM
             self.settle(ending if relay.status < 300 else error_status(relay.status), relay.seen.failed)

@@ -133,6 +133,19 @@ class Relay:
             if rest:
                 self.write(rest)
 
+    def broke_off(self) -> bool:
+        """Whether the provider's connection, the only end this answer has, ended before the stream told its own."""
+        if self.meter is None or self.call is None or not self.call.ended_by_close:
+            return False
+        at_boundary = self.at_boundary
+        rest = self.meter.close()
+        told = self.seen.complete or self.seen.final or self.seen.failed != ""
+        if rest and (told or not at_boundary):
+            self.write(rest)
+        if not told and not at_boundary:
+            self.meter = None  # an event of ours would be read as the rest of theirs
+        return not told
+
     @property
     def at_boundary(self) -> bool:
         """Whether an event of ours may stand here; never among bytes that are not understood."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, delete, func, insert, or_, select, update
 
 from tollhouse.storage.tables import budget_windows, budgets, key_secrets, users, virtual_keys
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
@@ -202,7 +202,7 @@ def posted_windows(connection: Connection, budget_id: str) -> dict[int, int]:
 # The data plane's image
 
 
-def load_image(connection: Connection, user_id: str | None = None) -> DirectoryImage:
+def load_image(connection: Connection, user_id: str | None = None, *, now_s: int) -> DirectoryImage:
     """Everything, or one user's part: their row, keys, secrets and budgets; the organisation's budgets are in both.
 
     An unknown user gives an image without users and keys. Revoked keys and ended secrets are included: they are
@@ -235,18 +235,20 @@ def load_image(connection: Connection, user_id: str | None = None) -> DirectoryI
         keys=keys,
         secrets=tuple(map(_secret, connection.execute(secrets))),
         budgets=chosen,
-        posted=_latest_windows(connection, None if user_id is None else [budget.budget_id for budget in chosen]),
+        posted=_latest_windows(connection, None if user_id is None else [budget.budget_id for budget in chosen], now_s),
+        read_at_s=now_s,
     )
 
 
-def _latest_windows(connection: Connection, budget_ids: list[str] | None) -> dict[tuple[str, int], int]:
+def _latest_windows(connection: Connection, budget_ids: list[str] | None, now_s: int) -> dict[tuple[str, int], int]:
     windows = budget_windows.c
-    newest = select(windows.budget_id, func.max(windows.window_start_s).label("start")).group_by(windows.budget_id)
+    begun = case((windows.window_start_s <= now_s, windows.window_start_s), else_=0)
+    newest = select(windows.budget_id, func.max(begun).label("start")).group_by(windows.budget_id)
     if budget_ids is not None:
         newest = newest.where(windows.budget_id.in_(budget_ids))
     last = newest.subquery()
     query = select(windows.budget_id, windows.window_start_s, windows.posted).join(
-        last, and_(windows.budget_id == last.c.budget_id, windows.window_start_s == last.c.start)
+        last, and_(windows.budget_id == last.c.budget_id, windows.window_start_s >= last.c.start)
     )
     return {(row.budget_id, row.window_start_s): row.posted for row in connection.execute(query)}
 

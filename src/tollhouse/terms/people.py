@@ -120,6 +120,8 @@ class DirectoryImage(msgspec.Struct, frozen=True):
     secrets: tuple[KeySecret, ...]
     budgets: tuple[Budget, ...]
     posted: dict[tuple[str, int], int]
-    """What is posted per (budget id, window start in seconds since 1970 UTC), in the budget's unit; only the latest
-    window of each.
+    """What is posted per (budget id, window start in seconds since 1970 UTC), in the budget's unit: the latest window
+    of each that had begun at `read_at_s`, and later ones, which a clock that was ahead may have opened.
     """
+    read_at_s: int = 0
+    """Wall clock, seconds since 1970 UTC."""

@@ -40,7 +40,7 @@ DEAF = Deaf()
 class Call:
     """One request on its way: what to send, who listens, when to give up."""
 
-    __slots__ = ("connection", "deadline", "done", "first_byte_at", "message", "sent_at", "sink")
+    __slots__ = ("connection", "deadline", "done", "ended_by_close", "first_byte_at", "message", "sent_at", "sink")
 
     def __init__(self, message: bytes, sink: Sink, done: "asyncio.Future[None]") -> None:
         self.message = message
@@ -50,6 +50,8 @@ class Call:
         self.sent_at = 0.0
         self.first_byte_at = 0.0
         self.deadline = 0.0
+        self.ended_by_close = False
+        """The answer had no other end than the connection's, so it may have been cut."""
 
     def pause(self) -> None:
         """The client reads too slowly: stop reading from the provider."""
@@ -176,6 +178,7 @@ class Connection(asyncio.Protocol):
                 return
             if not call.done.done():
                 if self.head_done and self.until_close and error is None:
+                    call.ended_by_close = True
                     call.done.set_result(None)
                 else:
                     reason = f"the provider closed the connection ({error or 'end of stream'})"

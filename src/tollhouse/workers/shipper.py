@@ -49,8 +49,10 @@ class ShipperOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_refused: int = 10_000
     """Refused requests waiting; more are dropped."""
     first_retry_s: float = 0.05
-    last_retry_s: float = 5.0
-    """Waiting after failures: doubled from the first to the last."""
+    last_retry_s: float = 2.0
+    """Waiting after failures: doubled from the first to the last. Who is turned away by a full backlog meanwhile is
+    served again within 5 s after the database is there.
+    """
 
 
 class ShipperFacts(msgspec.Struct, frozen=True, kw_only=True):
