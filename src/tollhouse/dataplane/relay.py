@@ -69,7 +69,7 @@ class Relay:
         self.headers = headers
         for name, value in headers:
             if name == b"content-type":
-                self.streaming = value[:17].lower() == b"text/event-stream" and status < 300
+                self.streaming = value[:17].lower() == b"text/event-stream" and status < 300 and status != 204
             elif name == b"content-encoding" and value.lower() != b"identity":
                 self.unreadable = True  # compressed although identity was asked for: relayed, and settled at the bound
             elif name == b"request-id" or name == b"x-request-id":
