@@ -210,8 +210,8 @@ class TlsConnection(Connection):
         self._incoming.write(encrypted)
         if self._shaking_hands:
             self._shake_hands()
-        clear = self._tls.read(RECEIVE_BYTES)
-        while self._tls.pending() or self._incoming.pending:
+        clear = self._tls.read(RECEIVE_BYTES)  # a record holds no more
+        while self._incoming.pending:
             try:
                 more = self._tls.read(RECEIVE_BYTES)
             except ssl.SSLWantReadError:  # a record of which the rest is still to come

@@ -15,14 +15,15 @@ import re
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench.problem import BenchProblem
 
 CONNECT_TIMEOUT_S = 5.0
-STALL_LIMIT_S = 15.0
+STALL_LIMIT_S = 15.0  # without any progress
+PATIENCE_S = 60.0  # with progress
 RECEIVE_BYTES = 64 * 1024
 ANSWER_LIMIT_BYTES = 4 * 1024 * 1024
 
@@ -285,19 +286,12 @@ class Streams:
 
     def wait_for_first(self) -> None:
         """Until every stream has begun."""
-        deadline = time.monotonic() + STALL_LIMIT_S
-        while any(caller.count == 0 for caller in self._callers.by_fd.values()):
-            if time.monotonic() > deadline:
-                raise BenchProblem(f"port {self._callers.port}: not every stream began within {STALL_LIMIT_S:.0f} s")
-            self._read(0.1)
+        callers = self._callers.by_fd.values()
+        self._read_while(lambda: sum(caller.count == 0 for caller in callers), "did not begin")
 
     def finish(self, events_each: int) -> None:
         """Read to the end; each stream must have brought every event (one in 1,000 may be lost to our counting)."""
-        deadline = time.monotonic() + STALL_LIMIT_S
-        while self._open:
-            if time.monotonic() > deadline:
-                raise BenchProblem(f"port {self._callers.port}: {len(self._open)} streams did not end")
-            self._read(0.1)
+        self._read_while(lambda: len(self._open), "did not end")
         got, sent = self.events(), events_each * len(self._callers.by_fd)
         if got < sent * 0.999:
             raise BenchProblem(f"port {self._callers.port}: {got} events arrived of {sent} that were sent")
@@ -305,6 +299,18 @@ class Streams:
     def close(self) -> None:
         """Leave, as a client that goes away."""
         self._callers.close()
+
+    def _read_while(self, lacking: Callable[[], int], word: str) -> None:
+        """Read until no stream is lacking. A slow gateway may take its time, one that stands still may not."""
+        before, deadline = self.events(), time.monotonic() + STALL_LIMIT_S
+        end = time.monotonic() + PATIENCE_S
+        while count := lacking():
+            self._read(0.1)
+            now, events = time.monotonic(), self.events()
+            if events != before:
+                before, deadline = events, now + STALL_LIMIT_S
+            if now > min(deadline, end):
+                raise BenchProblem(f"port {self._callers.port}: {count} streams {word}")
 
     def _read(self, timeout_s: float) -> None:
         callers = self._callers

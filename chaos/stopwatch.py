@@ -1,4 +1,7 @@
-"""Time as a quiet machine would tell it: what was spent waiting for a processor that others had does not count."""
+"""Time as a quiet machine would tell it: what was spent waiting for a processor that others had does not count.
+
+Several may have waited at once, so only the longest of their waits is left out.
+"""
 
 import threading
 import time
@@ -17,7 +20,7 @@ class Stopwatch:
     @property
     def seconds(self) -> float:
         """A process that began meanwhile waited only since then."""
-        waited_s = sum(waited_s - self._waits.get(pid, 0.0) for pid, waited_s in self._waited_s().items())
+        waited_s = max(waited_s - self._waits.get(pid, 0.0) for pid, waited_s in self._waited_s().items())
         return max(0.0, time.monotonic() - self._began - waited_s)
 
     def _waited_s(self) -> dict[int, float]:

@@ -1,14 +1,17 @@
 """Budgets of the organisation that the settings state: the same at every start, changed where the settings changed."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import msgspec
 from sqlalchemy import Connection
 
+from tests.planes.records import settlement
 from tollhouse.app.store import Store
 from tollhouse.settings import Money, Settings
 from tollhouse.storage import directory
+from tollhouse.storage.database import Database
 from tollhouse.terms.money import NUSD_PER_USD
 from tollhouse.terms.people import Budget, BudgetEdge
 
@@ -63,3 +66,20 @@ def test_another_midnight_is_another_window(tmp_path: Path) -> None:
     opened(tmp_path / "home", "10/day")
     (budget,) = opened(tmp_path / "home", "10/day", timezone="Europe/Berlin").values()
     assert budget.timezone == "Europe/Berlin"
+
+
+def test_another_time_zone_does_not_forget_what_is_spent_of_a_total(tmp_path: Path) -> None:
+    home, batch = tmp_path / "home", [settlement(1, budgets=(("bud_settings_usd_total", 0),))]
+
+    async def spend() -> None:
+        store = Store(Settings(home=home, money=Money(organisation_budgets=("10",))))
+        await store.open()
+        await store.ledger.ship(batch, ())
+        store.close()
+
+    asyncio.run(spend())
+    for timezone in ("UTC", "Europe/Berlin"):
+        (budget,) = opened(home, "10", timezone=timezone).values()
+    with contextlib.closing(Database.open(home / "tollhouse.db")) as database:
+        posted = database.run_sync(lambda connection: directory.posted_windows(connection, budget.budget_id))
+    assert posted == {0: batch[0].settle.amount_nusd}

@@ -84,7 +84,7 @@ class Caller(asyncio.Protocol):
         self.fields = tuple((name.lower(), value.strip(b" \t")) for name, _, value in pairs)
         self._at = at
         lengths = [int(value) for name, value in self.fields if name == b"content-length"]
-        self._length = lengths[0] if lengths else None
+        self._length = 0 if self.status in (204, 304) else lengths[0] if lengths else None
 
     def _take_chunk(self) -> bool:
         """The next chunk, if it is there."""

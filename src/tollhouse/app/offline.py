@@ -24,8 +24,9 @@ class StoredBudgets:
         self._posted = posted
 
     def standing(self, budget: Budget) -> BudgetStanding:
-        opened_at_s = max((start for budget_id, start in self._posted if budget_id == budget.budget_id), default=None)
-        start_s, end_s = window_of(budget.window, budget.timezone, time.time(), opened_at_s)
+        now_s = time.time()
+        begun = (start for budget_id, start in self._posted if budget_id == budget.budget_id and start <= now_s)
+        start_s, end_s = window_of(budget.window, budget.timezone, now_s, max(begun, default=None))
         return BudgetStanding(budget, self._posted.get((budget.budget_id, start_s), 0), 0, start_s, end_s)
 
 

@@ -14,8 +14,11 @@ from tollhouse.storage.database import Database
 from tollhouse.storage.home import Home
 from tollhouse.storage.ledger import SqliteLedger
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
-from tollhouse.terms.people import Budget
+from tollhouse.terms.people import Budget, BudgetWindow
 from tollhouse.workers import RecoveryReport, recover
+
+TIMELESS = (BudgetWindow.TOTAL, BudgetWindow.FIVE_HOURS)
+"""Windows that no midnight begins: another time zone leaves what is spent as it is."""
 
 
 class Store:
@@ -75,7 +78,7 @@ class Store:
         }
         for budget_id, old in stored.items():
             new = wanted.get(budget_id)
-            if new is not None and new.timezone == old.timezone:
+            if new is not None and (new.timezone == old.timezone or new.window in TIMELESS):
                 directory.update_budget(connection, msgspec.structs.replace(old, limit=new.limit))
                 del wanted[budget_id]
             else:  # no longer stated, or its windows begin at another midnight

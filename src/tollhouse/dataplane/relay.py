@@ -73,7 +73,7 @@ class Relay:
         its_id = fields.get(b"request-id") or fields.get(b"x-request-id")
         if its_id:
             self.upstream_request_id = its_id.decode("latin-1")[:128]
-        if status < 300 and fields.get(b"content-type", b"")[:17].lower() == b"text/event-stream":
+        if fields.get(b"content-type", b"")[:17].lower() == b"text/event-stream" and status < 300 and status != 204:
             self.streaming = True
             if not self.unreadable:
                 self.meter = self.exchange.dialect.stream_meter(swallow_usage=self.swallow_usage)
