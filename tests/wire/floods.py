@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import resource
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.scripted import ScriptedUpstream, reply
 from tests.serving import Gateway
 
 BODY = json.dumps({"model": "claude-sonnet-4-6", "max_tokens": 10, "messages": []}).encode()
-OPEN_AT_ONCE = 200
+OPENING_S = 300.0
 SPARE_FILES = 500
 CALL_S = 60.0
 
@@ -96,35 +96,24 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 @contextlib.asynccontextmanager
-async def flood(port: int, key: str, connections: int) -> AsyncIterator[list[asyncio.StreamWriter]]:
-    """So many connections: a third idle, a third with a part of a head, a third with a part of a body; of those that
-    have begun, some send another byte now and then.
+async def flood(port: int, key: str, connections: int) -> AsyncIterator[None]:
+    """So many connections of another process: a third idle, a third with a part of a head, a third with a part of a
+    body; of those that have begun, some send another byte now and then.
     """
-    writers: list[asyncio.StreamWriter] = []
-    turns = asyncio.Semaphore(OPEN_AT_ONCE)
-    head = f"POST /v1/messages HTTP/1.1\r\nhost: t\r\nx-api-key: {key}\r\n".encode()
-    begun = (b"", head, head + b"content-length: 50000\r\n\r\n" + b" " * 500)
-
-    async def open_one(number: int) -> None:
-        async with turns:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(begun[number % 3])
-        writers.append(writer)
-
-    async def trickle() -> None:
-        chance = random.Random(0)
-        while True:
-            for writer in chance.sample(writers, min(100, len(writers))):
-                if not writer.is_closing() and writer.get_extra_info("peername"):
-                    writer.write(b"x")
-            await asyncio.sleep(0.05)
-
-    await asyncio.gather(*(open_one(number) for number in range(connections)))
-    trickling = asyncio.ensure_future(trickle())
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.wire.flooding", str(port), str(connections)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
     try:
-        yield writers
+        child.stdin.write(key.encode() + b"\n")
+        async with asyncio.timeout(OPENING_S):
+            assert await child.stdout.readline() == b"ready\n"
+        yield
     finally:
-        trickling.cancel()
-        for writer in writers:
-            writer.transport.abort()
-        await asyncio.sleep(0)
+        child.stdin.close()
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()

@@ -70,10 +70,12 @@ class Gate:
         self.draining = False
         self.refused_connections = 0
         self._limits = {
+            IDLE: ceil(min(options.keep_alive_s, options.head_timeout_s) / SWEEP_S),
             HEAD: ceil(options.head_timeout_s / SWEEP_S),
             BODY: ceil(options.body_timeout_s / SWEEP_S),
             LINGER: ceil(LINGER_S / SWEEP_S),
         }
+        """Ticks within which nothing is due."""
         self._keep_alive_ticks = ceil(options.keep_alive_s / SWEEP_S)
         self._stall_ticks = ceil(options.stall_timeout_s / SWEEP_S)
         self._to_sweep: list[Edge] = []
@@ -92,11 +94,23 @@ class Gate:
             self._to_sweep = list(self.edges)
             self._pause_s = SWEEP_S / max(1, -(-len(self._to_sweep) // SLICE))
         now = self.loop.time()
+        edges = self.edges
         for edge in self._to_sweep[-SLICE:]:
-            if edge in self.edges:
+            if edge in edges and not self._rests(edge):
                 self._look_at(edge, now)
         del self._to_sweep[-SLICE:]
         self._timer = self.loop.call_later(self._pause_s, self._sweep)
+
+    def _rests(self, edge: "Edge") -> bool:
+        """Nearly always, of very many connections: nothing is due, nothing is answered, nothing waits to be taken."""
+        phase, running = edge.phase, edge.running
+        return (
+            (phase is IDLE or phase is HEAD or phase is BODY)
+            and self.ticks - edge.phase_tick <= self._limits[phase]
+            and (running is None or running.response_complete)
+            and not edge.flow.write_paused
+            and not edge.transport.is_closing()
+        )
 
     def _look_at(self, edge: "Edge", now: float) -> None:
         age = self.ticks - edge.phase_tick
