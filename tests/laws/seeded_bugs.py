@@ -5,6 +5,7 @@ A bug is a function from the real thing to the wrong one; `seeded` says where it
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 
 from tollhouse.dataplane import accounts
 from tollhouse.dataplane.accounts import Accounts
-from tollhouse.dataplane.holds import Account, MoneyHold
+from tollhouse.dataplane.holds import Account, MoneyHold, Purse
 from tollhouse.dataplane.snapshot import Principal
 from tollhouse.journal import Journal, frames
 from tollhouse.journal.segments import Shelf
@@ -21,6 +22,7 @@ from tollhouse.rules import metering
 from tollhouse.rules.bounds import Bound, CapChoice, affordable
 from tollhouse.rules.metering import NOTHING, EndingKind, Settled
 from tollhouse.storage import ledger
+from tollhouse.terms.errors import Refusal
 from tollhouse.terms.events import HoldRecord, SettleKind, Settlement
 from tollhouse.terms.money import PUSD_PER_NUSD
 from tollhouse.workers import Shipper, recovery
@@ -60,7 +62,7 @@ def hold_shrunk_to_what_is_left(real: Any) -> Any:
         """The request itself goes on as it came."""
         cap = real(ask, bound, room_nusd, room_tokens, **options)
         room = affordable(bound, room_nusd, room_tokens)
-        return CapChoice(room) if cap is None and room >= 0 else cap
+        return CapChoice(room, *bound.amounts(room)) if cap is None and room >= 0 else cap
 
     return wrong
 
@@ -108,26 +110,25 @@ def hold_rounded_down(real: Any) -> Any:
 
 @seeded(Accounts, "_does_not_fit")
 def what_was_taken_stays_taken_when_another_budget_refuses(real: Any) -> Any:
-    def wrong(self: Accounts, several: list[Account], ask: Any, bound: Bound, *rooms: Any) -> Any:
-        refusal = real(self, several, ask, bound, *rooms)
-        if len(several) > 1:
-            several[0].free -= (*bound.amounts(ask.max_output_tokens or 1), 1)[several[0].unit]
+    def wrong(self: Accounts, purse: Purse, ask: Any, bound: Bound) -> Any:
+        refusal = real(self, purse, ask, bound)
+        if len(purse.accounts) > 1:
+            first = purse.accounts[0]
+            first.free -= (*bound.amounts(ask.max_output_tokens or 1), 1)[first.unit]
         return refusal
 
     return wrong
 
 
-@seeded(Accounts, "_hold")
+@seeded(Accounts, "reserve")
 def unrecorded_hold_stays_held(real: Any) -> Any:
-    def wrong(
-        self: Accounts, principal: Any, ask: Any, attempt: Any, caller: Any, several: list[Account], *rest: Any
-    ) -> Any:
-        before = [account.free for account in several]
+    async def wrong(self: Accounts, principal: Principal, *facts: Any) -> Any:
         try:
-            return real(self, principal, ask, attempt, caller, several, *rest)
-        except Exception:
-            for account, free in zip(several, before, strict=True):
-                account.free = free - (account.unit == accounts.REQUESTS)
+            return await real(self, principal, *facts)
+        except Refusal as refusal:
+            if refusal.code == "journal_unavailable" and principal.purse is not None:
+                for account in principal.purse.requests:
+                    account.free -= 1
             raise
 
     return wrong
@@ -199,12 +200,12 @@ def settled_twice_is_posted_twice(real: Any) -> Any:
 
 @seeded(MoneyHold, "give_back")
 def nothing_is_given_back_when_nothing_was_spent(real: Any) -> Any:
-    return lambda self, posted: real(self, posted) if any(posted) else None
+    return lambda self, *posted: real(self, *posted) if any(posted) else None
 
 
 @seeded(MoneyHold, "give_back")
 def voided_call_is_counted(real: Any) -> Any:
-    return lambda self, posted: real(self, (*posted[:2], 1))
+    return lambda self, nusd, tokens, requests: real(self, nusd, tokens, 1)
 
 
 # Windows and limits
@@ -214,8 +215,17 @@ def voided_call_is_counted(real: Any) -> Any:
 def settled_in_the_window_of_the_day(real: Any) -> Any:
     def wrong(self: Accounts, hold: MoneyHold, *facts: Any) -> Any:
         now_s = self._now_ns() / 1e9
-        hold.accounts = [self.account(account.budget, now_s) for account in hold.accounts]
+        hold.purse = Purse([self.account(account.budget, now_s) for account in hold.purse.accounts], self._version)
         return real(self, hold, *facts)
+
+    return wrong
+
+
+@seeded(Purse, "__init__")
+def budgets_once_looked_up_outlive_their_windows(real: Any) -> Any:
+    def wrong(self: Purse, *facts: Any) -> None:
+        real(self, *facts)
+        self.until_s = math.inf
 
     return wrong
 
