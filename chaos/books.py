@@ -49,7 +49,7 @@ class Round:
     """Of its kind, from 0."""
     run_seed: str = ""
     ends: dict[str, int] = field(default_factory=dict)
-    """What the rounds of a run learn: the first of each kind of storage call that is never made."""
+    """What rounds of this kind learn: the first of each sort of storage call that is never made."""
     calls: list[Call] = field(default_factory=list)
     killed: bool = False
     settled: dict[str, SettleRecord] = field(default_factory=dict)

@@ -9,6 +9,7 @@ import json
 import random
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -36,16 +37,14 @@ def jumped(world: World, this: Round, dice: random.Random, scale: Scale) -> None
     paced = _paced_key(world, this)
     began = time.monotonic()
     load = loaded(world, this, [*keys.values(), rich, paced], MIX, dice, scale.callers)
-    offsets = _jumps(dice, scale.jumps)
-    for number, offset_s in enumerate(offsets):
-        time.sleep(scale.load_s * dice.random() + BEFORE_MONTH_S)
+    offset_s = 0.0
+    for number, offset_s in enumerate(_jumps(dice, scale.jumps)):
         world.gateway.set_clock(offset_s)
-        if offset_s >= max([0.0, *offsets[:number]]) + HOUR_S:
-            _must_have_room(world, this, keys["hour"], number)
-    time.sleep(BEFORE_MONTH_S)
+        _must_be_in_time(world, this, keys["hour"], f"jump {number}", time.time() + offset_s)
+        time.sleep(scale.load_s * dice.random() + BEFORE_MONTH_S)
     _end(world, this, load, dice)
     _check_pace(this, paced, time.monotonic() - began)
-    world.gateway.set_clock(dice.choice((0, -HOUR_S, offsets[-1])))
+    world.gateway.set_clock(dice.choice((0, -HOUR_S, offset_s)))
     start_again(world, this)
     must_be_back(world, this, rich, "again", scale)
     for window, key in keys.items():
@@ -70,38 +69,27 @@ def _paced_key(world: World, this: Round) -> Key:
     return Key(made["key"], made["key_id"], tuple(row["budget_id"] for row in budgets))
 
 
-def _jumps(dice: random.Random, near_ones: int) -> list[float]:
+def _jumps(dice: random.Random, near_ones: int) -> Iterator[float]:
     """What the clock is ahead of the true one, one after the other: some hours or days, then over a month's end."""
-    now = datetime.now(UTC)
-    month_end = (now.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=32)).replace(day=1)
-    to_month_end = (month_end - now).total_seconds()
+    month = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    month_end_s = (month + timedelta(days=32)).replace(day=1).timestamp()
     near = [HOUR_S, HOUR_S * (2 + dice.random()), -HOUR_S, DAY_S, 0.0, -DAY_S]
     dice.shuffle(near)
-    far = to_month_end + 40 * DAY_S * dice.random()
-    return [
-        *near[:near_ones],
-        to_month_end - HOUR_S,
-        to_month_end - BEFORE_MONTH_S,
-        to_month_end - DAY_S,
-        far,
-        far - DAY_S,
-    ]
+    yield from near[:near_ones]
+    yield month_end_s - HOUR_S - time.time()
+    yield month_end_s - BEFORE_MONTH_S - time.time()  # and then it runs over
+    yield month_end_s - DAY_S - time.time()
+    far_s = month_end_s + 40 * DAY_S * dice.random() - time.time()
+    yield far_s
+    yield far_s - DAY_S
 
 
-def _must_have_room(world: World, this: Round, key: Key, number: int) -> None:
-    """The clock has never been later: a new hour has begun, and what was spent before it counts no more.
-
-    Others spend from it too, so one call of some must get in.
-    """
-    calls: list[Call] = []
-    for again in range(10):
-        call = Call(Fate(f"{this.name}-new hour {number}-{again}", 0.1, 0.1, 0.0), key, stream=False, max_tokens=50)
-        calls.append(make_now(world.port, call))
-        if call.complete:
-            break
-    this.calls += calls
-    last = f"{calls[-1].status} {calls[-1].code} {calls[-1].broken} {calls[-1].details}"
-    this.breaks("wrong_windows", f"jump {number}: no room in a new hour: {last}", int(not calls[-1].complete))
+def _must_be_in_time(world: World, this: Round, key: Key, name: str, clock_s: float) -> None:
+    """Who is refused is told of a window that is not over."""
+    call = Call(Fate(f"{this.name}-{name}", 0.1, 0.1, 0.0), key, stream=False, max_tokens=50)
+    this.calls.append(make_now(world.port, call))
+    late = not call.complete and call.details.get("resets_at", 0) <= clock_s
+    this.breaks("wrong_windows", f"{name}: {call.status} {call.code} {call.details} at {clock_s}", int(late))
 
 
 def _end(world: World, this: Round, load: Load, dice: random.Random) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 import statistics
 import subprocess
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -93,7 +93,7 @@ class Run:
         self._grounds: dict[str, Ground] = {}
         self._made = 0
         self._nursery = nursery
-        self._ends: dict[str, int] = {}
+        self._ends: dict[str, dict[str, int]] = defaultdict(dict)
 
     def __enter__(self) -> "Run":
         return self
@@ -108,7 +108,7 @@ class Run:
         """One round of a kind; its chance is drawn from the run's seed, the kind and the number alone."""
         began = time.monotonic()
         seed = f"{self._seed}:{kind}:{number}"
-        this = Round(f"{kind}{number}", number, self._seed, self._ends)
+        this = Round(f"{kind}{number}", number, self._seed, self._ends[kind])
         try:
             ground = self._ground(kind)
             KINDS[kind].act(ground.world, this, random.Random(seed), self._scale)
@@ -176,7 +176,7 @@ class Run:
             "rounds": len(every),
             "kill_rounds": kinds["killed"],
             "streams_cut": sums.pop("streams_cut"),
-            **coverage(every),
+            **coverage([this.facts for kind, this in self.rounds if kind == "faulted"]),
             **sums,
             "kinds": dict(kinds),
         }

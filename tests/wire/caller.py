@@ -20,6 +20,7 @@ class Caller(asyncio.Protocol):
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.ended = False
+        self.was_reset = False
         self.waiter: asyncio.Future[None] | None = None
         self.expect_another()
 
@@ -58,6 +59,7 @@ class Caller(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended = True
+        self.was_reset = isinstance(exc, ConnectionResetError)
         self._wake()
 
     def _wake(self) -> None:

@@ -129,14 +129,19 @@ def departures(*, every: bool, seed: int) -> list[Cut]:
     chance = random.Random(seed)
     found: list[Cut] = []
     for track in tracks():
-        if not track.asked or not track.framed:
-            continue  # held back bytes make it uncertain what the client must wait for; framing is nothing to it
         last = -1
-        for at in places(track, len(track.wire), chance, every=every):
-            if not track.stream or (at >= len(track.head) and track.come[at] != last):
+        for at in places(track, len(track.wire), chance, every=every) if track.framed else ():
+            if not track.stream or (at >= len(track.head) and track.come[at] != last and _is_relayed(track, at)):
                 last = track.come[at]
                 found.append(Cut(len(found), track, at, End.STAY))
     return found
+
+
+def _is_relayed(track: Track, at: int) -> bool:
+    """The client has got all that came, so that it can be waited for. A piece of what might be usage is held back."""
+    come = track.come[at]
+    ends = [sum(map(len, track.events[:count])) for count in range(len(track.events) + 1)]
+    return track.asked or (come in ends and track.kept.startswith(track.body[:come]))
 
 
 # --- playing

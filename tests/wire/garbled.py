@@ -162,6 +162,8 @@ async def _calls(running: Running, upstream: Provider, waiting: list[Garbled], f
 def _breach(client: Caller, one: Garbled) -> str:
     if not client.status:
         return f"no answer: {bytes(client.received)!r:.300}"
+    if b'"code":"internal_error"' in client.body:
+        return "a bug of ours"
     if not 200 <= client.status <= 599:
         return f"status {client.status}"
     if len(client.body) > len(one.wire) and client.status != 502 and b"upstream_" not in client.body:

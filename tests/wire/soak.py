@@ -1,11 +1,14 @@
-"""The wire for minutes: `python -m tests.wire.soak [--minutes N] [--connections N] [--seed N] [--json]`.
+"""The wire at length: `python -m tests.wire.soak [--minutes N] [--only SECTION …] [--seed N] [--json]`.
 
-1. A flood of slow and idle connections (10,000 where the limit of open files allows): the gateway's memory, and how
-   long honest calls take beside it and without it.
-2. Mutants of the corpus of malformed requests until the time is over, each batch against the law of the wire. A breach
-   is printed with the number of its mutant's batch, which makes it again.
+flood      slow and idle connections (10,000 where the limit of open files allows): the gateway's memory, and how long
+           honest calls take beside them and without them
+identity   10,000 generated bodies and streams, compared on both sides of the gateway
+cuts       every recorded answer cut at every byte, by FIN and by RST; clients that go at every byte
+lines      lines and answers of 64 MiB in every lane; every recording byte by byte with every line end
+fuzz       mutants of the corpus of malformed requests, and garbled answers of providers, against the law of the wire
+           until the time is over. A breach is printed with the number that makes it again.
 
-Prints what it found; with --json one object. Exits 1 when anything was wrong.
+Prints what it found; with --json one object, whose `ok` says that every figure that must be 0 is. Exits 1 when not.
 """
 
 import argparse
@@ -14,38 +17,70 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.planes.plane import plane
 from tests.planes.virtual_time import run_in_virtual_time
 from tests.scripted import ScriptedUpstream
-from tests.wire import floods
+from tests.wire import cuts, floods, garbled, identity, lines
 from tests.wire.law import HURRIED
 from tests.wire.mutants import breaches, mutant, seeds, send
 from tests.wire.recorder import recording
 
 MAX_MB = 300
+MAX_GROWN_MB = 64
+"""Less than a line of `lines` has: none is ever kept whole."""
 BATCH = 64
 MAX_MINUTES = 24 * 60
+BODIES = 10_000
+ZERO = {
+    "flood": (),
+    "identity": ("requests_differing", "answers_differing", "headers_lost", "settled_wrongly"),
+    "cuts": cuts.ZERO,
+    "lines": ("answers_differing", "settled_wrongly"),
+    "fuzz": (),
+}
+"""The sections, in order, and which of their figures must be 0; breaches must be none anywhere."""
 
 
 def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="tests.wire.soak", description="Flood and fuzz a gateway on loopback.")
+    parser = argparse.ArgumentParser(prog="tests.wire.soak", description="Soak the wire of a gateway on loopback.")
     parser.add_argument("--minutes", type=float, default=5.0, help="of fuzzing, at most a day (default: 5)")
+    parser.add_argument("--only", nargs="+", choices=ZERO, default=list(ZERO), help="sections (default: all)")
     parser.add_argument("--connections", type=int, default=10_000, help="of the flood (default: 10000)")
-    parser.add_argument("--seed", type=int, default=0, help="the first mutant's number (default: 0)")
+    parser.add_argument("--bodies", type=int, default=BODIES, help=f"of the identity (default: {BODIES})")
+    parser.add_argument("--seed", type=int, default=0, help="the first number that anything is made from (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(words)
-    found = {"flood": flooded(arguments.connections)}
-    found["fuzz"] = fuzzed(min(arguments.minutes, MAX_MINUTES) * 60, arguments.seed)
-    found["ok"] = not found["fuzz"]["breaches"] and found["flood"]["peak_mb"] < MAX_MB
+    seed, duration_s = arguments.seed, min(arguments.minutes, MAX_MINUTES) * 60
+    sections: dict[str, Callable[[], dict[str, Any]]] = {
+        "flood": lambda: flooded(arguments.connections),
+        "identity": lambda: identity.figures(arguments.bodies, seed),
+        "cuts": lambda: cuts.figures(every=True, seed=seed),
+        "lines": lambda: lines.figures(),
+        "fuzz": lambda: fuzzed(duration_s, seed),
+    }
+    found: dict[str, Any] = {}
+    for name in ZERO:
+        if name in arguments.only:
+            print(f"{name} …", file=sys.stderr, flush=True)
+            started = time.monotonic()
+            found[name] = {**sections[name](), "seconds": round(time.monotonic() - started, 1)}
+    found["ok"] = all(is_well(name, figures) for name, figures in found.items())
     if arguments.json:
         print(json.dumps(found))
     else:
         for part, figures in found.items():
             print(part, json.dumps(figures, indent=2))
     return 0 if found["ok"] else 1
+
+
+def is_well(section: str, figures: dict[str, Any]) -> bool:
+    """Every figure that must be 0 is, and memory stays within its bounds."""
+    zero = not figures.get("breaches") and not any(figures[name] for name in ZERO[section])
+    return zero and figures.get("peak_mb", 0) < MAX_MB and figures.get("grown_mb", 0) < MAX_GROWN_MB
 
 
 def flooded(wanted: int) -> dict[str, Any]:
@@ -81,9 +116,9 @@ def flooded(wanted: int) -> dict[str, Any]:
 
 
 def fuzzed(duration_s: float, seed: int) -> dict[str, Any]:
-    """How many mutants were sent, and every breach of the law."""
+    """How many mutants were sent and how many garbled answers played, and every breach of the law."""
     choices, until = seeds(), time.monotonic() + duration_s
-    sent, found = 0, []
+    sent, played, found = 0, 0, []
     while time.monotonic() < until:
         first = seed + sent
         mutants = [mutant(number, choices) for number in range(first, first + BATCH)]
@@ -101,7 +136,9 @@ def fuzzed(duration_s: float, seed: int) -> dict[str, Any]:
             batch.append(f"uncaught: {error}")
         found += [f"batch from {first}: {breach}" for breach in batch]
         sent += BATCH
-    return {"mutants": sent, "breaches": found}
+        found += garbled.play([garbled.garbled(number) for number in range(seed + played, seed + played + BATCH)])
+        played += BATCH
+    return {"mutants": sent, "answers": played, "breaches": found}
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import pytest
 
+from tests.planes.plane import plane
 from tests.planes.wire import run
+from tests.wire.caller import caller
 from tests.wire.cuts import ZERO, Report, departures, leave_while_sending, play, upstream_cuts
 from tests.wire.lanes import LANES, Lane
-from tests.wire.provider import End
+from tests.wire.provider import End, Play, provider
 from tests.wire.tracks import Track, smallest, tracks
 from tollhouse.terms.events import SettleKind
 
@@ -35,6 +37,24 @@ def test_a_client_that_goes_before_it_has_asked() -> None:
     run(leave_while_sending(report))
     assert_all_well(report)
     assert report.counted["client_departures"] > 500
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_client_of_http_1_0_sees_a_cut_as_well(cut: bool) -> None:
+    """Its answers end with the connection, so one that broke off is ended by RST."""
+    track = NAMED["messages anthropic_text.sse"]
+    wire = track.wire[: track.wire.index(b"message_delta")] if cut else track.wire
+
+    async def story() -> None:
+        async with provider() as upstream, plane(upstream.port) as running, caller(running.port) as client:
+            upstream.plays["old"] = Play([wire], End.CLOSE if cut else End.KEEP)
+            body = track.request()
+            await client.send([track.lane.request(body, "old").replace(b"HTTP/1.1", b"HTTP/1.0") + body])
+            await client.until(lambda: False)  # its end
+            assert client.was_reset == cut
+            assert track.body.startswith(bytes(client.received).partition(b"\r\n\r\n")[2])
+
+    run(story())
 
 
 def assert_all_well(report: Report) -> None:

@@ -1,5 +1,7 @@
 """What the edge and whoever answers a request know of each other."""
 
+import socket
+import struct
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -8,6 +10,9 @@ from tollhouse.dataplane.head import RequestHead
 
 if TYPE_CHECKING:
     from tollhouse.dataplane.edge import Edge
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""A `linger` of no time at all."""
 
 
 class Visitor:
@@ -80,9 +85,14 @@ class Visitor:
         self.edge.finish(self)
 
     def cut_stream(self) -> None:
-        """The upstream broke off: end the connection without the last chunk, so that the client knows."""
+        """The upstream broke off: end the connection without the last chunk, so that the client knows. One of HTTP/1.0
+        has no last chunk to miss (nginx by default is one): its connection is reset.
+        """
         self.keep_alive = False
         if not self.disconnected:
+            if self.head.version == "1.0":
+                sock = self.edge.transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             self.edge.finish(self)
 
     def whole_body(self) -> bytes:
