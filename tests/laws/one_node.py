@@ -152,16 +152,17 @@ class Here(Executor):
 
 
 class Home:
-    """What outlives a process: a database and the directories of journals. One for many histories, swept between."""
+    """What outlives a process: a database and a journal's directory. One for many histories, swept between."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="tollhouse-law-", dir=TEMPORARY if TEMPORARY.is_dir() else None))
+        place = TEMPORARY if os.access(TEMPORARY, os.W_OK) else None
+        self.path = Path(tempfile.mkdtemp(prefix="tollhouse-law-", dir=place))
+        self.journal_path = self.path / "journal"
         self.loop = asyncio.new_event_loop()
         self.database = Database.open(self.path / "tollhouse.db")
         self.database._executor.shutdown()
         self.database._executor = Here()  # type: ignore[assignment]
         self.database.run_sync(_people)
-        self._histories = 0
 
     def __enter__(self) -> "Home":
         return self
@@ -171,11 +172,10 @@ class Home:
         self.loop.close()
         shutil.rmtree(self.path)
 
-    def swept(self) -> Path:
-        """Nobody has called yet; the place for a new journal."""
+    def sweep(self) -> None:
+        """Nobody has called yet."""
         self.database.run_sync(_sweep)
-        self._histories += 1
-        return self.path / f"journal-{self._histories}"
+        shutil.rmtree(self.journal_path, ignore_errors=True)
 
     def wait(self, story: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(story)
@@ -196,11 +196,12 @@ class Node:
     """The gateway. After `start` it lives until `stop` or `die`; then it may be started again."""
 
     def __init__(self, home: Home, clocks: Clocks, entered: Callable[[str], None]) -> None:
+        home.sweep()
         self.home = home
         self.clocks = clocks
         self.space = Space()
         self.door = Door(SqliteLedger(home.database), entered, self.sync)
-        self.journal_path = home.swept()
+        self.journal_path = home.journal_path
         self.count = 0
 
     # --- its life
