@@ -11,7 +11,7 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/debian/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench chaos soak setup lock clean
+.PHONY: help demo test check bench chaos soak proof setup lock clean
 
 help: ## show this text
 	@echo 'make TARGET [ARGS=…] [PYTHON=…]'
@@ -44,6 +44,10 @@ chaos: ## kill, starve and lock gateways under load, and check every book (ARGS=
 soak: ## flood and fuzz the wire for minutes (ARGS='--minutes 10 --json')
 	@$(SETUP) test
 	@$(VENV)/python -m tests.wire.soak $(ARGS)
+
+proof: ## chaos, the budgets' state machine and the wire at length: every figure that must be 0 (ARGS='--minutes 20 --json')
+	@$(SETUP) test
+	@$(VENV)/python -m tests.proof $(ARGS)
 
 setup: ## only set up .venv, for an editor
 	@$(SETUP) test
