@@ -15,8 +15,8 @@ from typing import Any
 
 from chaos.books import Round
 from chaos.calls import Call, Fate, Key, Load, Mix, make_now
-from chaos.parts import RICH_USD, Scale, check_refusal, explained, kill_beneath, loaded, must_be_back, start_again
-from chaos.world import World
+from chaos.parts import RICH_USD, Scale, check_refusal, explained, kill, kill_beneath, loaded, must_be_back, start_again
+from chaos.world import PROBE_S, World
 from tollhouse.rules.budgets import window_of
 from tollhouse.terms.money import decimal_usd
 from tollhouse.terms.people import BudgetWindow
@@ -25,6 +25,8 @@ HOUR_S, DAY_S = 3600, 86_400
 BEFORE_MONTH_S = 0.6
 """The clock is set so near to a month's end that calls run over it."""
 MINUTE_S = 60.0
+HELD_S = 10.0
+"""A caller who left is settled by then."""
 REQUESTS_A_MINUTE = 25
 MIX = Mix(whole=0.5, leaving=0.05, finish=True)
 WINDOWS = ("hour", "day", "month", "5h")
@@ -32,10 +34,12 @@ FILL_MOST = 400
 
 
 def jumped(world: World, this: Round, dice: random.Random, scale: Scale) -> None:
+    world.gateway.stop()  # it may have seen a later time, and opens no window before that
+    world.start()
     keys = {window: world.key(f"{this.name} {window}", f"{_limit(dice)}/{window}") for window in WINDOWS}
     rich = world.key(f"{this.name} rich", RICH_USD)
     paced = _paced_key(world, this)
-    began = time.monotonic()
+    known_s, began = time.time(), time.monotonic()  # the clock was right when the gateway learnt of these keys
     load = loaded(world, this, [*keys.values(), rich, paced], MIX, dice, scale.callers)
     offset_s = 0.0
     for number, offset_s in enumerate(_jumps(dice, scale.jumps)):
@@ -53,7 +57,7 @@ def jumped(world: World, this: Round, dice: random.Random, scale: Scale) -> None
         check_refusal(this, call)
     explained(this, this.calls, budget_exhausted=402, rate_limited=429, shutting_down=503)
     world.shipped()
-    _check_windows(world, this)
+    _check_windows(world, this, known_s)
     _check_ids(world, this)
     world.gateway.set_clock(0)
 
@@ -93,14 +97,29 @@ def _must_be_in_time(world: World, this: Round, key: Key, name: str, clock_s: fl
 
 
 def _end(world: World, this: Round, load: Load, dice: random.Random) -> None:
-    if dice.random() < 0.5:
+    """kill -9 or SIGTERM under load, or kill -9 after a look at what is held when no call is open."""
+    how = dice.choice(("kill", "stop", "rest"))
+    if how == "kill":
         kill_beneath(world, this, load)
-        return
-    world.gateway.terminate()
-    this.killed = True  # for those who were cut at the end of the drain
-    this.calls += load.stop()
-    code = world.gateway.wait()
-    this.breaks("unclean_stops", f"exit code {code}", int(code != 0))
+    elif how == "stop":
+        world.gateway.terminate()
+        this.killed = True  # for those who were cut at the end of the drain
+        this.calls += load.stop()
+        code = world.gateway.wait()
+        this.breaks("unclean_stops", f"exit code {code}", int(code != 0))
+    else:
+        this.calls += load.stop()
+        holds = _holds(world)
+        this.breaks("stranded_holds", f"{holds} after the clock jumped", holds)
+        kill(world, this)
+
+
+def _holds(world: World) -> int:
+    """Holds that do not end, although no caller is there."""
+    until = time.monotonic() + HELD_S
+    while (holds := int(world.status()["holds"])) and time.monotonic() < until:
+        time.sleep(PROBE_S)
+    return holds
 
 
 def _fill(world: World, this: Round, key: Key, name: str) -> None:
@@ -123,12 +142,14 @@ def _check_pace(this: Round, key: Key, took_s: float) -> None:
         this.breaks("wrong_pace", f"only {admitted} of {len(calls)} in {took_s:.1f} s", max(0, short))
 
 
-def _check_windows(world: World, this: Round) -> None:
-    """Each call stands in the window of its time, or in a later one that was open: clocks may run backwards."""
+def _check_windows(world: World, this: Round, known_s: float) -> None:
+    """Each call stands in the window of its time, or in a later one that was open: clocks may run backwards. So may a
+    window that holds when budgets are read count as open, also if the clock jumps before the first call.
+    """
     budgets = {row["budget_id"]: row for row in world.query("SELECT budget_id, window, timezone FROM budgets")}
     wrong: Counter[str] = Counter()
     for rows in _by_process(world, this).values():
-        latest_s = 0.0
+        latest_s = 0.0 if any(row["session"].startswith(f"{this.name}-again") for row in rows) else known_s
         for row in rows:  # also those who were refused have seen the clock
             at_s = row["at_ns"] / 1e9
             latest_s = max(latest_s, at_s)
@@ -149,8 +170,8 @@ def _stands(budget: dict[str, Any], start_s: int, at_s: float, latest_s: float) 
 
 def _by_process(world: World, this: Round) -> dict[str, list[dict[str, Any]]]:
     """Rows of this round in the order of their admission, by the part of their ids that a process keeps."""
-    entered = "SELECT request_id, at_ns, budgets FROM ledger WHERE session LIKE ?1"
-    refused = "SELECT request_id, at_ns, '[]' FROM requests WHERE session LIKE ?1"
+    entered = "SELECT request_id, at_ns, session, budgets FROM ledger WHERE session LIKE ?1"
+    refused = "SELECT request_id, at_ns, session, '[]' FROM requests WHERE session LIKE ?1"
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in world.query(f"{entered} UNION ALL {refused}", f"{this.name}-%"):
         found[row["request_id"][-16:-6]].append({**row, "windows": json.loads(row["budgets"])})
