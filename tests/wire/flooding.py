@@ -9,8 +9,8 @@ import random
 import sys
 
 OPEN_AT_ONCE = 200
-TRICKLE_S = 0.05
-TRICKLED = 100
+TRICKLE_S = 0.005
+TRICKLED = 10
 """So many connections, taken at random, send another byte every TRICKLE_S."""
 
 

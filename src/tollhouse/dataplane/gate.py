@@ -70,14 +70,15 @@ class Gate:
         self.draining = False
         self.refused_connections = 0
         self._limits = {
-            IDLE: ceil(min(options.keep_alive_s, options.head_timeout_s) / SWEEP_S),
             HEAD: ceil(options.head_timeout_s / SWEEP_S),
             BODY: ceil(options.body_timeout_s / SWEEP_S),
             LINGER: ceil(LINGER_S / SWEEP_S),
         }
-        """Ticks within which nothing is due."""
         self._keep_alive_ticks = ceil(options.keep_alive_s / SWEEP_S)
         self._stall_ticks = ceil(options.stall_timeout_s / SWEEP_S)
+        idle = min(self._keep_alive_ticks, self._limits[HEAD])
+        self._rests = (idle, self._limits[HEAD], self._limits[BODY], -1, -1)
+        """By phase: so many ticks after its beginning nothing can be due."""
         self._to_sweep: list[Edge] = []
         self._pause_s = SWEEP_S
         self._timer: asyncio.TimerHandle | None = loop.call_later(SWEEP_S, self._sweep)
@@ -94,23 +95,20 @@ class Gate:
             self._to_sweep = list(self.edges)
             self._pause_s = SWEEP_S / max(1, -(-len(self._to_sweep) // SLICE))
         now = self.loop.time()
-        edges = self.edges
+        ticks, limits = self.ticks, self._rests
         for edge in self._to_sweep[-SLICE:]:
-            if edge in edges and not self._rests(edge):
+            running = edge.running
+            if (  # nearly always, of very many: nothing is due, nothing is answered, nothing waits to be taken
+                ticks - edge.phase_tick <= limits[edge.phase]
+                and (running is None or running.response_complete)
+                and not edge.flow.write_paused
+                and not edge.transport.is_closing()
+            ):
+                continue
+            if edge in self.edges:
                 self._look_at(edge, now)
         del self._to_sweep[-SLICE:]
         self._timer = self.loop.call_later(self._pause_s, self._sweep)
-
-    def _rests(self, edge: "Edge") -> bool:
-        """Nearly always, of very many connections: nothing is due, nothing is answered, nothing waits to be taken."""
-        phase, running = edge.phase, edge.running
-        return (
-            (phase is IDLE or phase is HEAD or phase is BODY)
-            and self.ticks - edge.phase_tick <= self._limits[phase]
-            and (running is None or running.response_complete)
-            and not edge.flow.write_paused
-            and not edge.transport.is_closing()
-        )
 
     def _look_at(self, edge: "Edge", now: float) -> None:
         age = self.ticks - edge.phase_tick
