@@ -21,7 +21,7 @@ from tests.laws.call_ends import ENDS, VOIDED, Finish, ended
 from tests.laws.one_node import OWNERS, RETRY_S, Clocks, DiedError, Home, Node
 from tollhouse.dataplane.holds import MoneyHold
 from tollhouse.dataplane.snapshot import Principal
-from tollhouse.journal.frames import encode_record
+from tollhouse.journal.frames import encode_records
 from tollhouse.rules.metering import COMPLETE
 from tollhouse.storage import directory
 from tollhouse.terms.errors import Refusal, StorageError
@@ -372,10 +372,10 @@ class BudgetMachine(RuleBasedStateMachine):
         if how != "zeros" and self.holds:
             attempt_id, hold = next(iter(self.holds.items()))
             if how == "cut":
-                text = encode_record(msgspec.structs.replace(hold.record, attempt_id="req_never-1"))[:-3]
+                text = encode_records([msgspec.structs.replace(hold.record, attempt_id="req_never-1")])[:-3]
             else:
                 record = SettleRecord(attempt_id, 0, SettleKind.VOIDED, 0, Usage(), "", 0, "", 0, 0)
-                text = bytearray(encode_record(record))  # type: ignore[assignment]
+                text = bytearray(encode_records([record]))  # type: ignore[assignment]
                 text[4] ^= 1  # type: ignore[index]  # another checksum
         with segments[-1].open("ab") as end:
             end.write(text)

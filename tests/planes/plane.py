@@ -21,6 +21,7 @@ from tollhouse.dataplane.gate import EdgeOptions, Gate
 from tollhouse.dataplane.identify import VirtualKeyScheme
 from tollhouse.dataplane.plan import Planner
 from tollhouse.dataplane.snapshot import Snapshot
+from tollhouse.dataplane.turn import Turn
 from tollhouse.dialects.anthropic import ANTHROPIC
 from tollhouse.dialects.openai_chat import OPENAI_CHAT
 from tollhouse.dialects.openai_embeddings import OPENAI_EMBEDDINGS
@@ -54,13 +55,23 @@ class ListJournal:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.entered: list[Record] = []
         self.broken = False
         self.sync_broken = False
 
     def append(self, record: Record) -> None:
+        self.enter(record)
+        self.flush()
+
+    def enter(self, record: Record) -> None:
+        self.entered.append(record)
+
+    def flush(self) -> None:
+        entered, self.entered = self.entered, []
         if self.broken:
-            raise JournalError("no space left")
-        self.records.append(record)
+            lost = [record.attempt_id for record in entered if isinstance(record, HoldRecord)]
+            raise JournalError("no space left", lost)
+        self.records += entered
 
     async def synced(self) -> None:
         await asyncio.sleep(0)
@@ -100,6 +111,7 @@ class Running:
     @property
     def settled(self) -> Settlement:
         """The one call there was; nothing is held any more, and what is journalled agrees."""
+        self.gate.turn.end()
         assert len(self.settlements) == 1
         assert self.held == 0
         assert not self.accounts.holds
@@ -150,7 +162,9 @@ async def plane(
     loop = asyncio.get_running_loop()
     journal, outbox = ListJournal(), ListOutbox()
     snapshot = Snapshot()
-    accounts = Accounts(journal, outbox, MoneyOptions(), lambda: T0_NS)
+    turn = Turn(journal, loop)
+    accounts = Accounts(turn, outbox, MoneyOptions(), lambda: T0_NS)
+    turn.lost = accounts.lost
     accounts.adopt(image(budget))
     snapshot.replace(image(budget), None)
     tls = ssl.create_default_context()
@@ -174,13 +188,13 @@ async def plane(
         planner=Planner(providers, lambda row, model: facts),
         limiter=MemoryLimiter(),
         accounts=accounts,
-        pool=Pool(PoolOptions(**pool or {})),
+        pool=Pool(PoolOptions(**pool or {}), turn.call),
         telemetry=Telemetry(dict),
         note_refused=lambda row: built[0].refused.append(row),
         request_id=lambda: f"req_{next(numbers):012x}",
         now_ns=lambda: T0_NS,
     )
-    gate = Gate(EdgeOptions(**edge or {}), lambda one, head: Exchange(the_plane, gate, one, head), loop)
+    gate = Gate(EdgeOptions(**edge or {}), lambda one, head: Exchange(the_plane, gate, one, head), loop, turn)
     running = Running(gate, the_plane, journal, outbox, 0)
     built.append(running)
     config = uvicorn_config(gate)

@@ -3,9 +3,11 @@
 import asyncio
 from typing import Any, cast
 
+from tests.planes.plane import ListJournal
 from tests.planes.virtual_time import VirtualLoop
 from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.gate import SLICE, SWEEP_S, EdgeOptions, Gate, Phase
+from tollhouse.dataplane.turn import Turn
 
 
 class Watched:
@@ -33,7 +35,8 @@ async def _rounds(count: int, seconds: float) -> tuple[list[Watched], Gate]:
     def nobody(*_: Any) -> Any:
         raise AssertionError("no request is made here")
 
-    gate = Gate(EdgeOptions(), nobody, asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    gate = Gate(EdgeOptions(), nobody, loop, Turn(ListJournal(), loop))
     edges = [Watched() for _ in range(count)]
     gate.edges = cast("set[Edge]", set(edges))
     await asyncio.sleep(seconds)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from tests.planes.plane import hello, uvicorn_config
+from tests.planes.plane import ListJournal, hello, uvicorn_config
 from tests.planes.wire import run
 from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.gate import EdgeOptions, Gate
@@ -16,6 +16,7 @@ from tollhouse.dataplane.head import RequestHead
 from tollhouse.dataplane.head_reader import HeadReader
 from tollhouse.dataplane.identify import Unwelcome, VirtualKeyScheme
 from tollhouse.dataplane.snapshot import Snapshot
+from tollhouse.dataplane.turn import Turn
 from tollhouse.dataplane.visitor import Visitor
 from tollhouse.rules import keys
 from tollhouse.terms.errors import Refusal
@@ -222,10 +223,12 @@ def told(
     async def story() -> None:
         events: list[Any] = []
         waiting: list[Visitor] = []
+        loop = asyncio.get_running_loop()
         gate = Gate(
             EdgeOptions(max_body_bytes=max_body_bytes),
             lambda edge, head: Answering(edge, head, events, waiting if slow else None),
-            asyncio.get_running_loop(),
+            loop,
+            Turn(ListJournal(), loop),
         )
         config = uvicorn_config(gate)
         config.app = hello

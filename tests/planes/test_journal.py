@@ -18,7 +18,7 @@ import pytest
 
 from tests.planes.records import FaultyDisk, hold, settle, settlement
 from tollhouse.journal import Disk, Journal, JournalOptions, Replay
-from tollhouse.journal.frames import encode_record
+from tollhouse.journal.frames import encode_records
 from tollhouse.journal.replay import replay_segments
 from tollhouse.terms.errors import JournalError
 from tollhouse.terms.events import SettleKind
@@ -158,7 +158,7 @@ def test_an_unreadable_end_of_an_earlier_segment_loses_no_later_segment(tmp_path
 
 
 def test_the_content_of_a_record_never_passes_for_a_record(tmp_path: Path) -> None:
-    forged = encode_record(settle(1, amount_nusd=0)).decode("latin-1")
+    forged = encode_records([settle(1, amount_nusd=0)]).decode("latin-1")
     with journal(tmp_path) as opened:
         opened.append(hold(1))
         before = segments(tmp_path)[0].stat().st_size

@@ -27,6 +27,7 @@ from tollhouse.dataplane.head import RequestHead
 from tollhouse.dataplane.identify import VirtualKeyScheme
 from tollhouse.dataplane.plan import Planner
 from tollhouse.dataplane.snapshot import Snapshot
+from tollhouse.dataplane.turn import Turn
 from tollhouse.dialects.anthropic import ANTHROPIC
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.dialects.openai_chat import OPENAI_CHAT
@@ -111,8 +112,9 @@ class House:
             ),
         )
         self.snapshot = Snapshot()
+        self.turn = Turn(store.journal, asyncio.get_running_loop())
         self.accounts = Accounts(
-            store.journal,
+            self.turn,
             self.shipper,
             MoneyOptions(
                 min_output_tokens=settings.money.min_output_tokens,
@@ -122,6 +124,7 @@ class House:
             ),
             time.time_ns,
         )
+        self.turn.lost = self.accounts.lost
         self.limiter = MemoryLimiter(timezone=settings.money.timezone)
         await self.changed(None)
         await store.database.run(self._restore_limits)
@@ -159,7 +162,8 @@ class House:
 
     def _open_plane(self) -> None:
         listen, upstream = self.settings.listen, self.settings.upstream
-        self.pool = Pool(PoolOptions(**{name: getattr(upstream, name) for name in PoolOptions.__struct_fields__}))
+        pool_options = PoolOptions(**{name: getattr(upstream, name) for name in PoolOptions.__struct_fields__})
+        self.pool = Pool(pool_options, self.turn.call)
         self._opened.callback(self.pool.close)
         self.virtual_keys = VirtualKeyScheme(self.snapshot, self.store.server_secret, time.time_ns)
         self.telemetry = Telemetry(self.gauges)
@@ -187,7 +191,7 @@ class House:
             **{name: getattr(listen, name) for name in EdgeOptions.__struct_fields__ if name != "cors_origins"},
             cors_origins=cors_origins,
         )
-        self.gate = Gate(options, self._make_exchange, asyncio.get_running_loop())
+        self.gate = Gate(options, self._make_exchange, asyncio.get_running_loop(), self.turn)
         self._opened.callback(self.gate.close)
 
     def _make_exchange(self, edge: Edge, head: RequestHead) -> Exchange:

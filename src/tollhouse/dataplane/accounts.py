@@ -14,7 +14,7 @@ admitted.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import msgspec
@@ -50,7 +50,7 @@ class Journal(Protocol):
     """What accounts need of the journal."""
 
     def append(self, record: Record) -> None:
-        """Raises JournalError when the record could not be written."""
+        """Raises JournalError when a record cannot be written. One that could not be after all is `lost`."""
 
     async def synced(self) -> None:
         """Returns when all appended so far is on the disk. Raises JournalError."""
@@ -83,8 +83,6 @@ class Accounts:
         """Counts changes of budgets and windows: a purse of another version is looked up again."""
         self.holds: set[MoneyHold] = set()
         self.bound_violations = 0
-        self.unrecorded_settlements = 0
-        """Settlements the journal could not write at once."""
 
     # --- what budgets there are
 
@@ -186,10 +184,18 @@ class Accounts:
         purse = principal.purse = Purse(accounts, self._version)
         return purse
 
+    def lost(self, attempt_ids: Collection[str]) -> None:
+        """These holds could not be journalled: what they are for may not be sent."""
+        for hold in self.holds:
+            if hold.record.attempt_id in attempt_ids:
+                hold.unrecorded = True
+
     async def _sync(self, hold: MoneyHold) -> None:
         """Wait for the disk; whatever ends the wait otherwise, nothing was sent and the hold is given back."""
         try:
             await self._journal.synced()
+            if hold.unrecorded:
+                raise JournalError("the hold could not be written")
         except BaseException as error:
             self.settle(hold, Seen(), NOT_SENT, False, Outcome(503, "journal_unavailable"))
             if isinstance(error, JournalError):
@@ -240,12 +246,11 @@ class Accounts:
             settled.tokens,
         )
         settlement = hold.settlement = Settlement(record, settle)
-        try:
-            self._journal.append(settle)
-        except JournalError:
-            self.unrecorded_settlements += (
-                1  # the journal keeps it and is unhealthy: nothing is admitted until it is well
-            )
+        if not hold.unrecorded:  # else the journal knows nothing of it, and nothing was sent
+            try:
+                self._journal.append(settle)
+            except JournalError:
+                pass  # it is kept there, and nothing is admitted until it could be written
         hold.give_back(settled.amount_nusd, settled.tokens, 0 if settled.kind is VOIDED else 1)
         self.holds.discard(hold)
         self._outbox.put(settlement)

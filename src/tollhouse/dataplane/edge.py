@@ -303,7 +303,7 @@ class Edge(Farewell):
         if visitor.body_done:
             visitor.begin()
         elif visitor.head.expect_continue and not visitor.body_bytes:
-            self.transport.write(reply.CONTINUE)
+            self.write(reply.CONTINUE)
 
     def run(self, visitor: Visitor, story: Coroutine[Any, Any, None]) -> None:
         """Let a visitor's coroutine run as a task that the shutdown waits for."""

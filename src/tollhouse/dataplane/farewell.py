@@ -26,6 +26,10 @@ class Farewell(HttpToolsProtocol):
         self.phase = phase
         self.phase_tick = self.gate.ticks
 
+    def write(self, data: bytes) -> None:
+        """Bytes for this client, behind those that still wait for the end of the turn."""
+        self.gate.turn.write(self.transport, data)
+
     @property
     def working(self) -> bool:
         """An answer is owed."""
@@ -102,5 +106,5 @@ class Farewell(HttpToolsProtocol):
     def refuse_plain(self, status: int, message: str) -> None:
         """Before a request is known there is no dialect: plain text, and the connection closes."""
         self.deaf = True
-        self.transport.write(reply.plain(status, message))
+        self.write(reply.plain(status, message))
         self.linger()

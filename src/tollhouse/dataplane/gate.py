@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tollhouse.dataplane.head import RequestHead
+from tollhouse.dataplane.turn import Turn
 from tollhouse.dataplane.visitor import Visitor
 
 if TYPE_CHECKING:
@@ -58,8 +59,10 @@ class Gate:
         options: EdgeOptions,
         make_visitor: Callable[["Edge", RequestHead], Visitor],
         loop: asyncio.AbstractEventLoop,
+        turn: Turn,
     ) -> None:
         self.options = options
+        self.turn = turn
         self.make_visitor = make_visitor
         self.loop = loop
         self.edges: set[Edge] = set()

@@ -83,6 +83,7 @@ class MoneyHold(Hold):
         self, record: HoldRecord, purse: Purse, attempt: Attempt, limit: Bound, cap: CapChoice, binding: Account | None
     ) -> None:
         self.record = record
+        self.unrecorded = False
         self.purse = purse
         self.attempt = attempt
         self.bound = limit

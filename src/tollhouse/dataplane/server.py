@@ -74,6 +74,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._gate.draining = True
+        self._gate.turn.end()
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):

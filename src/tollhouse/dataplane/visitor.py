@@ -60,7 +60,11 @@ class Visitor:
         if self.body_pending:
             self.keep_alive = False
         edge = self.edge
-        edge.transport.write(reply.whole(status, headers, body, method=self.head.method, keep_alive=self.keep_alive))
+        data = reply.whole(status, headers, body, method=self.head.method, keep_alive=self.keep_alive)
+        if self.keep_alive:
+            edge.gate.turn.answer(edge.transport, data)
+        else:  # it is closed behind this
+            edge.write(data)
         edge.finish(self)
 
     def begin_stream(self, status: int, headers: bytes) -> None:
@@ -70,18 +74,18 @@ class Visitor:
         chunked = self.head.version != "1.0"
         if not chunked:
             self.keep_alive = False
-        self.edge.transport.write(reply.stream_head(status, headers, chunked=chunked, keep_alive=self.keep_alive))
+        self.edge.write(reply.stream_head(status, headers, chunked=chunked, keep_alive=self.keep_alive))
 
     def write_stream(self, data: bytes) -> None:
         if self.disconnected:
             return
-        self.edge.transport.write(data if self.head.version == "1.0" else reply.chunk(data))
+        self.edge.write(data if self.head.version == "1.0" else reply.chunk(data))
 
     def end_stream(self) -> None:
         if self.disconnected:
             return
         if self.head.version != "1.0":
-            self.edge.transport.write(reply.LAST_CHUNK)
+            self.edge.write(reply.LAST_CHUNK)
         self.edge.finish(self)
 
     def cut_stream(self) -> None:

@@ -1,7 +1,8 @@
 """How records lie in a segment: pure bytes in, records out.
 
-    segment = magic | frame(SegmentHead) | frame(record) … frame   = length of the payload u32 | crc32 of the payload
-    u32 | payload (MessagePack array, tagged by its first element)
+    segment = magic | frame([SegmentHead]) | frame([record, …]) …
+    frame   = length of the payload u32 | crc32 of the payload u32 | payload
+    payload = MessagePack array of the records written at once, each an array tagged by its first element
 
 A frame of length 0 is never written: a power cut can leave zeros at the end of a file, and eight zero bytes would
 look like one.
@@ -11,12 +12,14 @@ otherwise the rest is the tail of a write that was cut off, and ends there. (Sea
 the *content* of a record pass for a record.)
 """
 
+from collections.abc import Sequence
 from struct import Struct
 from typing import TypeVar
 from zlib import crc32
 
 import msgspec
 
+from tollhouse.terms.errors import JournalError
 from tollhouse.terms.events import HoldRecord, Record, SettleRecord
 
 MAGIC = b"tollhouse journal\n"
@@ -68,16 +71,23 @@ def encode_frame(payload: bytes) -> bytes:
     return _pack(len(payload), crc32(payload)) + payload
 
 
-def encode_record(record: Record | CleanEnd) -> bytes:
-    """A record as a frame. One that cannot be written as it is (lone surrogates, a number beyond 64 bits, endless
-    text) is mended first.
+def encode_records(records: Sequence[Record | CleanEnd]) -> bytes:
+    """Records written at once: one frame if they fit, more if they do not. A record that cannot be written as it is
+    (lone surrogates, a number beyond 64 bits, endless text) is mended first.
+
+    Raises JournalError for one that is too long all the same.
     """
     try:
-        payload = _encode(record)
+        payload = _encode(records)
     except (UnicodeEncodeError, OverflowError):
-        payload = _encode(mended(record))
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        payload = _encode(mended(record))
+        payload = b""
+    if not payload or len(payload) > MAX_PAYLOAD_BYTES:
+        if len(records) > 1:
+            half = len(records) // 2
+            return encode_records(records[:half]) + encode_records(records[half:])
+        payload = _encode([mended(record) for record in records])
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise JournalError(f"a record of {len(payload)} bytes does not fit the journal ({MAX_PAYLOAD_BYTES})")
     return _pack(len(payload), crc32(payload)) + payload
 
 
@@ -97,7 +107,7 @@ def mended(struct: StructT) -> StructT:
 
 def encode_head(head: SegmentHead) -> bytes:
     """The first bytes of a segment."""
-    return MAGIC + encode_frame(msgspec.msgpack.encode(head))
+    return MAGIC + encode_frame(msgspec.msgpack.encode([head]))
 
 
 def decode_segment(data: bytes) -> SegmentText:
@@ -117,15 +127,16 @@ def decode_segment(data: bytes) -> SegmentText:
             bad.append(f"checksum at byte {offset}")
         else:
             try:
-                found = _decoder.decode(payload)
+                group = _decoder.decode(payload)
             except msgspec.MsgspecError as error:
                 bad.append(f"unknown record at byte {offset}: {error}")
             else:
-                clean = isinstance(found, CleanEnd)
-                if isinstance(found, SegmentHead):
-                    head = found
-                elif not isinstance(found, CleanEnd):
-                    records.append(found)
+                for found in group:
+                    clean = isinstance(found, CleanEnd)
+                    if isinstance(found, SegmentHead):
+                        head = found
+                    elif not isinstance(found, CleanEnd):
+                        records.append(found)
         offset = after or len(data)
     tail = data[offset:]
     unfinished = bool(tail) and (len(tail) <= MAX_FRAME_BYTES or _zeros(tail))
@@ -151,4 +162,4 @@ def _frame(data: bytes, offset: int) -> tuple[bytes | None, int | None]:
 
 _pack = FRAME_HEAD.pack
 _encode = msgspec.msgpack.Encoder().encode
-_decoder = msgspec.msgpack.Decoder(SegmentHead | CleanEnd | HoldRecord | SettleRecord)
+_decoder = msgspec.msgpack.Decoder(list[SegmentHead | CleanEnd | HoldRecord | SettleRecord])

@@ -2,9 +2,10 @@
 
 The rules:
 
-1. `append` returns after one `write()`: the record is in the kernel's hands and survives the death of this process.
-   In durability `group` one background thread calls fdatasync at most every 5 ms or 64 records, so a power cut may
-   lose that much; in `strict` the caller awaits `synced()`; in `process` nothing is synced.
+1. `flush` returns after one `write()` of all records entered since the last one: they are in the kernel's hands and
+   survive the death of this process; `append` is both for a single record. In durability `group` one background thread
+   calls fdatasync at most every 5 ms or 64 records, so a power cut may lose that much; in `strict` the caller awaits
+   `synced()`; in `process` nothing is synced.
 2. A failed write leaves the file ending at its last good frame. The segment is given up; a new one is tried at most
    once a second, and until one is there holds are refused: a call that cannot be recorded is not made.
 3. A settlement is never refused for good: one that cannot be written now is kept, and written first when it can be.
@@ -12,10 +13,11 @@ The rules:
    kept in memory until it is synced, and written again into a new segment.
 5. A segment is deleted after the database's commit, in the background thread (`segments` says when).
 
-`append` is called by one thread (the event loop). A lock parts it from the background thread, which never holds it
-while it syncs.
+Records are entered and flushed by one thread (the event loop). A lock parts it from the background thread, which never
+holds it while it syncs.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -24,14 +26,13 @@ from typing import Self
 
 from tollhouse.journal.alarm import Alarm
 from tollhouse.journal.disk import Disk
-from tollhouse.journal.frames import MAX_FRAME_BYTES, encode_record
 from tollhouse.journal.options import JournalFacts, JournalOptions
 from tollhouse.journal.replay import Replay, replay_segments
 from tollhouse.journal.segments import DAMAGED, Segment, find_segments
 from tollhouse.journal.waiters import Waiters, tell
 from tollhouse.journal.writer import Work, Writer
 from tollhouse.terms.errors import JournalError
-from tollhouse.terms.events import Record, Settlement
+from tollhouse.terms.events import HoldRecord, Record, Settlement
 
 
 class Journal:
@@ -55,7 +56,8 @@ class Journal:
         self._alarm = Alarm()
         self._lock = threading.Lock()
         self._writer = Writer(options, disk, clock, first_number, self._alarm.ring)
-        self._append = self._writer.append
+        self._entered: list[Record] = []
+        """Not written yet."""
         self._synced = 0
         self._waiters = Waiters()
         self._cycle_lock = threading.Lock()
@@ -92,19 +94,36 @@ class Journal:
         Raises JournalError when it could not be written. A hold is then as if it had never been; a settlement is kept
         and written as soon as possible, so the caller goes on and hands it to the shipper as always.
         """
-        frame = encode_record(record)
-        if len(frame) > MAX_FRAME_BYTES:
-            raise JournalError(f"a record of {len(frame)} bytes does not fit the journal ({MAX_FRAME_BYTES})")
-        with self._lock:
-            self._append(record, frame)
+        self.enter(record)
+        self.flush()
+
+    def enter(self, record: Record) -> None:
+        """Take a record that the next `flush` writes. Raises JournalError for a hold when none can be written now."""
+        if type(record) is HoldRecord and not self._writer.well:
+            with self._lock:
+                self._writer.require_room(record)
+        self._entered.append(record)
+
+    def flush(self) -> None:
+        """Write what was entered, in one write. It survives the death of the process when this returns.
+
+        Raises JournalError when it could not be written; `lost` names the holds among it, which are as if they had
+        never been. Settlements are kept and written as soon as possible, so the caller goes on.
+        """
+        records = self._entered
+        if records:
+            self._entered = []
+            with self._lock:
+                self._writer.write(records)
 
     async def synced(self) -> None:
-        """In durability `strict`: wait until everything appended so far is on the disk. Else return at once.
+        """In durability `strict`: wait until everything entered so far is on the disk. Else return at once.
 
         Raises JournalError when the disk refused; the records are then written again elsewhere as soon as possible.
         """
         if self._options.durability != "strict":
             return
+        self.flush()
         with self._lock:
             if self._writer.rewrite:
                 raise JournalError(f"the journal could not be synced: {self._writer.trouble}")
@@ -126,7 +145,7 @@ class Journal:
         if writer.active is None or writer.low_space:
             with self._lock:
                 writer.revive()
-        return writer.active is not None and writer.roomy
+        return writer.well
 
     @property
     def facts(self) -> JournalFacts:
@@ -140,7 +159,7 @@ class Journal:
                 segments=len(writer.shelf) + len(self._old),
                 size_bytes=writer.shelf.size_bytes,
                 open_holds=writer.shelf.open_holds,
-                unsynced=len(writer.unsynced),
+                unsynced=writer.unsynced_records,
                 parked=len(writer.parked),
                 dropped=writer.dropped,
                 damaged=self._damaged,
@@ -174,7 +193,7 @@ class Journal:
     # The background thread
 
     def sync(self) -> None:
-        """Block until what was appended is synced and what may be deleted is. For shutdown and tests."""
+        """Block until what was flushed is synced and what may be deleted is. For shutdown and tests."""
         self._cycle()
 
     def _run(self) -> None:
@@ -191,7 +210,7 @@ class Journal:
             self._cycle()
 
     def _gather(self) -> None:
-        enough = len(self._writer.unsynced) >= self._options.sync_records
+        enough = self._writer.unsynced_records >= self._options.sync_records
         if self._retain and not (self._closing or self._waiters or enough):
             self._alarm.sleep(self._options.sync_interval_s)
 
@@ -250,6 +269,8 @@ class Journal:
         """Mark the end as orderly, sync, stop the thread. Harmless when repeated."""
         if self._closing:
             return
+        with contextlib.suppress(JournalError):  # settlements are parked, and written by the end if that can be
+            self.flush()
         with self._lock:
             self._writer.end(time.time_ns())
         self._closing = True

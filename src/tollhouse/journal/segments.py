@@ -9,11 +9,12 @@ written again into the newest segment once there are too many (`carry`).
 import errno
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 from tollhouse.journal.disk import Disk
 from tollhouse.journal.frames import FORMAT, SegmentHead, encode_head
-from tollhouse.terms.events import HoldRecord
+from tollhouse.terms.events import HoldRecord, Record
 
 SUFFIX = ".journal"
 DAMAGED = ".damaged"
@@ -78,13 +79,15 @@ class Shelf:
         self._segments.append(segment)
         return segment
 
-    def held(self, record: HoldRecord, segment: Segment) -> None:
-        self._holds[record.attempt_id] = (segment, record)
-        segment.open += 1
-
-    def settled(self, attempt_id: str, segment: Segment) -> None:
-        self._settles[attempt_id] = segment
-        segment.open += 1
+    def written(self, records: Sequence[Record], segment: Segment) -> None:
+        """These lie in this segment now."""
+        holds, settles = self._holds, self._settles
+        for record in records:
+            if type(record) is HoldRecord:
+                holds[record.attempt_id] = (segment, record)
+            else:
+                settles[record.attempt_id] = segment
+        segment.open += len(records)
 
     def knows(self, attempt_id: str) -> bool:
         """Its hold is here and was not shipped yet."""
@@ -110,7 +113,7 @@ class Shelf:
 
     def carried(self, record: HoldRecord, to: Segment) -> None:
         self._holds[record.attempt_id][0].open -= 1
-        self.held(record, to)
+        self.written((record,), to)
 
     def take_finished(self, active: Segment | None) -> list[Segment]:
         """Remove and return the oldest segments that may be deleted."""

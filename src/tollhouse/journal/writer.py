@@ -5,17 +5,17 @@ closing, deleting) to the background thread, in the order in which it must be do
 """
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 import msgspec
 
 from tollhouse.journal.disk import Disk
-from tollhouse.journal.frames import CleanEnd, encode_record
+from tollhouse.journal.frames import CleanEnd, encode_records
 from tollhouse.journal.options import JournalOptions
 from tollhouse.journal.segments import Segment, Shelf
 from tollhouse.terms.errors import JournalError
-from tollhouse.terms.events import Record, Settlement, SettleRecord
+from tollhouse.terms.events import HoldRecord, Record, Settlement, SettleRecord
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -67,6 +67,7 @@ class Writer:
         self.dropped = 0
         self.parked: dict[str, SettleRecord] = {}
         self.unsynced: list[bytes] = []
+        self.unsynced_records = 0
         self.rewrite: list[bytes] = []
         """Frames whose fsync failed."""
         self._retired: list[Segment] = []
@@ -80,41 +81,44 @@ class Writer:
     @property
     def appended(self) -> int:
         """So many records were ever on their way to the disk."""
-        return self._taken + len(self.unsynced)
+        return self._taken + self.unsynced_records
 
     @property
-    def roomy(self) -> bool:
-        """Is there room for holds: on the disk, and in the queue before fsync?"""
-        return not self.low_space and len(self.unsynced) < self._max_unsynced
+    def well(self) -> bool:
+        """May holds be written: is there a segment, and room on the disk and in the queue before fsync?"""
+        return self.active is not None and not self.low_space and self.unsynced_records < self._max_unsynced
 
-    def append(self, record: Record, frame: bytes) -> None:
-        """As `Journal.append`."""
+    def write(self, records: Sequence[Record]) -> None:
+        """All of these in one write, or none: then settlements are parked, and JournalError names the lost holds."""
         segment = self.active
-        if segment is None or self.low_space or len(self.unsynced) >= self._max_unsynced:
-            segment = self._insist(record)
+        if segment is None:
+            self.revive()
+            segment = self.active
+            if segment is None:
+                self._refuse(records)
         try:
-            self._put(segment, frame)
-        except OSError as error:  # it is given up, and the record refused or parked
+            self._put(segment, encode_records(records), len(records))
+        except OSError as error:
             self._give_up(segment, error)
-            self._refuse(record)
-        if isinstance(record, SettleRecord):
-            self.shelf.settled(record.attempt_id, segment)
-        else:
-            self.shelf.held(record, segment)
+            self._refuse(records)
+        except JournalError:  # one does not fit: none of them was written
+            self._refuse(records)
+        self.shelf.written(records, segment)
         if segment.size >= segment.mark:
             self._look_up(segment)
 
-    def _put(self, segment: Segment, frame: bytes) -> None:
-        size = len(frame)
-        if self._write(segment.descriptor, frame) != size:
+    def _put(self, segment: Segment, frames: bytes, records: int = 1) -> None:
+        size = len(frames)
+        if self._write(segment.descriptor, frames) != size:
             raise OSError(errno.ENOSPC, "the disk is full: a write was cut short")
         segment.size += size
         if self._enough:
-            unsynced = self.unsynced
-            unsynced.append(frame)
+            self.unsynced.append(frames)
+            waited = self.unsynced_records
+            self.unsynced_records = waited + records
             if self._resting:
                 self._wake()
-            elif len(unsynced) == self._enough:
+            elif waited < self._enough <= waited + records:
                 self._ring()
 
     def _wake(self) -> None:
@@ -136,7 +140,7 @@ class Writer:
     def _carry(self, segment: Segment) -> None:
         for hold in self.shelf.to_carry():
             try:
-                self._put(segment, encode_record(hold))
+                self._put(segment, encode_records((hold,)))
             except OSError as error:
                 self._give_up(segment, error)
                 return  # the old segment stays; the next full one tries again
@@ -165,20 +169,22 @@ class Writer:
             self.trouble += f"; and its unfinished end could not be cut off: {_words(worse)}"
         self.retire()
 
-    def _refuse(self, record: Record) -> NoReturn:
-        if isinstance(record, SettleRecord):
-            if len(self.parked) < self._options.max_parked:
+    def _refuse(self, records: Sequence[Record]) -> NoReturn:
+        lost: list[str] = []
+        for record in records:
+            if isinstance(record, HoldRecord):
+                lost.append(record.attempt_id)
+            elif len(self.parked) < self._options.max_parked:
                 self.parked[record.attempt_id] = record
             else:
                 self.dropped += 1
-        raise JournalError(f"the journal cannot be written: {self.trouble or 'the disk does not keep up'}")
+        raise JournalError(f"the journal cannot be written: {self.trouble or 'the disk does not keep up'}", lost)
 
-    def _insist(self, record: Record) -> Segment:
-        """The segment to write to after trouble, or the refusal."""
+    def require_room(self, hold: HoldRecord) -> None:
+        """After trouble: may a hold be written again? Looks at most every `retry_s`. Raises JournalError."""
         self.revive()
-        if self.active is None or not (isinstance(record, SettleRecord) or self.roomy):
-            self._refuse(record)
-        return self.active
+        if not self.well:
+            self._refuse((hold,))
 
     def revive(self) -> None:
         """At most every `retry_s`: look at the free space again; begin a segment and write what waits."""
@@ -204,10 +210,10 @@ class Writer:
         finally:
             del self.rewrite[:written]
         for attempt_id, record in list(self.parked.items()):
-            self._put(segment, encode_record(record))
+            self._put(segment, encode_records((record,)))
             del self.parked[attempt_id]
             if self.shelf.knows(attempt_id):  # else it was shipped meanwhile
-                self.shelf.settled(attempt_id, segment)
+                self.shelf.written((record,), segment)
 
     def _begin(self) -> Segment | None:
         try:
@@ -262,9 +268,10 @@ class Writer:
 
     def take_work(self) -> Work:
         """Everything slow that is to be done now."""
-        self._taken += len(self.unsynced)
+        self._taken += self.unsynced_records
         work = Work(self.unsynced, self._retired, self._doomed, self.active, self._new_names, self._taken)
         self.unsynced, self._retired, self._doomed, self._new_names = [], [], [], False
+        self.unsynced_records = 0
         return work
 
     def sync_failed(self, work: Work, error: OSError) -> None:
@@ -274,6 +281,7 @@ class Writer:
             segment.failed = True
         self.rewrite = [*self.rewrite, *work.frames, *self.unsynced]
         self.unsynced = []
+        self.unsynced_records = 0
         self._doomed = [*work.doomed, *self._doomed]  # not before what was carried out of them is synced
         self._new_names = True
         self.trouble = f"fsync failed: {_words(error)}"
@@ -284,7 +292,7 @@ class Writer:
         self.revive()
         if self.active is not None:
             try:
-                self._put(self.active, encode_record(CleanEnd(at_ns)))
+                self._put(self.active, encode_records((CleanEnd(at_ns),)))
             except OSError as error:
                 self._give_up(self.active, error)
         self._retry_at = float("inf")

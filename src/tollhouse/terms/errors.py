@@ -12,6 +12,7 @@ TollhouseError
     └── UpstreamGarbled         what came is not HTTP
 """
 
+from collections.abc import Collection
 from typing import Any
 
 
@@ -24,7 +25,14 @@ class SettingsError(TollhouseError):
 
 
 class JournalError(TollhouseError):
-    """The journal could not be written; nothing may be admitted until it can."""
+    """The journal could not be written; nothing may be admitted until it can.
+
+    `lost` are the attempts whose holds it could not write: as if they had never been.
+    """
+
+    def __init__(self, message: str, lost: Collection[str] = ()) -> None:
+        super().__init__(message)
+        self.lost = lost
 
 
 class StorageError(TollhouseError):

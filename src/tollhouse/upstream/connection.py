@@ -62,12 +62,21 @@ class Call:
         if self.connection is not None:
             self.connection.resume()
 
+    def transmit(self) -> None:
+        """Its turn has come: send it, unless it was given up meanwhile, or lost its connection and gets another."""
+        if self.connection is not None:
+            self.connection.transmit(self)
+
     def abort(self, error: UpstreamError) -> None:
         """Give up now: the connection is cut and `done` fails with this error."""
+        error.sent = self.sent_at > 0
+        self.refuse(error)
+
+    def refuse(self, error: Exception) -> None:
+        """As `abort`, for a reason that is not the provider's."""
         if self.connection is not None:
             self.connection.fail(error)
         elif not self.done.done():
-            error.sent = self.sent_at > 0
             self.done.set_exception(error)
 
 
@@ -117,10 +126,15 @@ class Connection(asyncio.Protocol):
 
     # --- sending
 
-    def send(self, call: Call) -> None:
-        assert self.transport is not None
+    def take(self, call: Call) -> None:
+        """This connection is for this call alone from now on."""
         self.call = call
         call.connection = self
+
+    def transmit(self, call: Call) -> None:
+        assert self.transport is not None
+        if self.ended:
+            return  # `connection_lost` is on its way, and sends it again elsewhere
         call.sent_at = monotonic()
         self.pool.busy.add(self)
         self.transport.write(call.message)
@@ -132,7 +146,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         call = self.call
-        if call is None:
+        if call is None or not call.sent_at:
             self.close()  # bytes nobody asked for: the connection cannot be trusted
             return
         self.fresh = True
@@ -182,7 +196,7 @@ class Connection(asyncio.Protocol):
                     call.done.set_result(None)
                 else:
                     reason = f"the provider closed the connection ({error or 'end of stream'})"
-                    call.done.set_exception(UpstreamClosed(reason, sent=True))
+                    call.done.set_exception(UpstreamClosed(reason, sent=call.sent_at > 0))
         self.slot.forget(self)
 
     # --- httptools callbacks
@@ -255,7 +269,7 @@ class Connection(asyncio.Protocol):
         call.connection = None
         self.pool.busy.discard(self)
 
-    def fail(self, error: UpstreamError) -> None:
+    def fail(self, error: Exception) -> None:
         call = self.call
         if call is not None:
             self.detach(call)

@@ -13,6 +13,7 @@ Rules
 """
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 
@@ -40,11 +41,19 @@ class PoolOptions(msgspec.Struct, frozen=True):
     max_head_bytes: int = 65_536
 
 
-class Pool:
-    """All connections to all providers of this process."""
+def at_once(permit: Permit, call: Call) -> None:
+    """Send it without waiting for anything."""
+    call.transmit()
 
-    def __init__(self, options: PoolOptions) -> None:
+
+class Pool:
+    """All connections to all providers of this process. `depart` has a call sent (`Call.transmit`) once its permit
+    allows.
+    """
+
+    def __init__(self, options: PoolOptions, depart: Callable[[Permit, Call], None] = at_once) -> None:
         self.options = options
+        self._depart = depart
         self.loop = asyncio.get_running_loop()
         self.busy: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -59,18 +68,18 @@ class Pool:
         return Call(message, sink, self.loop.create_future())
 
     async def start(self, permit: Permit, origin: Origin, call: Call) -> None:
-        """Send and return at once; the answer goes to the sink, `call.done` ends when it does.
+        """Find it a connection and return at once; the answer goes to the sink, `call.done` ends when it does.
 
         `permit` is the proof that money is held (or none is needed): without it nothing can be sent. Raises
         UpstreamError before anything was sent; later failures come out of `call.done`.
         """
-        assert permit is not None
         slot = self._slots.get(origin) or self._slots.setdefault(origin, Slot(self, origin))
         connection = slot.take_idle() or await slot.acquire()
         if call.done.done():  # given up meanwhile
             slot.give_back(connection)
         else:
-            connection.send(call)
+            connection.take(call)
+            self._depart(permit, call)
 
     async def open_connection(self, slot: Slot) -> Connection:
         origin = slot.origin

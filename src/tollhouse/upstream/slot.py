@@ -70,7 +70,8 @@ class Slot:
     def close(self) -> None:
         """The pool closes: calls under way and whoever waits end."""
         for connection in list(self.open):
-            connection.fail(UpstreamClosed(CLOSING, sent=True))
+            call = connection.call
+            connection.fail(UpstreamClosed(CLOSING, sent=call is not None and call.sent_at > 0))
         while self.waiting:
             waiter = self.waiting.popleft()
             if not waiter.done():
@@ -154,8 +155,10 @@ class Slot:
         return connection
 
     def may_send_again(self, call: Call) -> bool:
-        """Too early for the provider to have begun to work on it."""
-        return not self.pool.closed and self.pool.loop.time() - call.sent_at < self.pool.options.stale_retry_s
+        """Not sent yet, or too lately for the provider to have begun to work on it."""
+        if self.pool.closed:
+            return False
+        return not call.sent_at or self.pool.loop.time() - call.sent_at < self.pool.options.stale_retry_s
 
     def send_again(self, connection: Connection, call: Call) -> None:
         """The keep-alive race: once more, on a connection that is certainly new, in the place of the dead one."""
@@ -179,4 +182,5 @@ class Slot:
         if call.done.done():  # the client left meanwhile
             self.give_back(connection)
         else:
-            connection.send(call)
+            connection.take(call)
+            call.transmit()
