@@ -23,9 +23,11 @@ from tests.laws.budget_model import CACHED_PUSD, DEFAULT_OUTPUT, INPUT_PUSD, MIN
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
 from tollhouse.dataplane.holds import Caller, MoneyHold, Outcome
 from tollhouse.dataplane.plan import Attempt
+from tollhouse.dataplane.refusals import unrecorded
 from tollhouse.dataplane.snapshot import Principal, Snapshot
+from tollhouse.dataplane.turn import Turn
 from tollhouse.journal import Disk, Journal, JournalOptions
-from tollhouse.rules.metering import Ending
+from tollhouse.rules.metering import NOT_SENT, Ending
 from tollhouse.rules.prices import ModelFacts, Rates, rate_card
 from tollhouse.storage import directory
 from tollhouse.storage.database import Database
@@ -108,6 +110,13 @@ class Stepwise(Journal):
 
     def _run(self) -> None:
         return
+
+
+class Still:
+    """An event loop in which a turn ends when the history says so."""
+
+    def call_soon(self, end: Callable[[], None]) -> None:
+        """Not by itself."""
 
 
 class Door:
@@ -200,7 +209,14 @@ class Node:
         self.home = home
         self.clocks = clocks
         self.space = Space()
-        self.door = Door(SqliteLedger(home.database), entered, self.sync)
+        self.never_sent: set[str] = set()
+        """Attempts whose hold the journal could not write after all: the ledger hears that they are void."""
+
+        def admitted(attempt_id: str) -> None:
+            if attempt_id not in self.never_sent:
+                entered(attempt_id)
+
+        self.door = Door(SqliteLedger(home.database), admitted, self.sync)
         self.journal_path = home.journal_path
         self.count = 0
 
@@ -220,7 +236,9 @@ class Node:
         report: RecoveryReport = self.home.wait(recover(self.journal, self.door, now_ns=self.now_ns()))
         self.shipper = Shipper(self.door, self.journal, ShipperOptions(batch_rows=4, first_retry_s=0.0))
         options_of_money = MoneyOptions(min_output_tokens=MIN_OUTPUT, default_max_tokens=DEFAULT_OUTPUT)
-        self.accounts = Accounts(self.journal, self.shipper, options_of_money, self.now_ns)
+        self.turn = Turn(self.journal, Still())  # type: ignore[arg-type]
+        self.accounts = Accounts(self.turn, self.shipper, options_of_money, self.now_ns)
+        self.turn.lost = self.accounts.lost
         self.snapshot = Snapshot()
         self.look(None)
         return report
@@ -264,13 +282,20 @@ class Node:
         try:
             self.accounts.reserve(principal, ask, PRICED if priced else UNPRICED, caller).send(None)
         except StopIteration as stop:
-            return stop.value
+            hold: MoneyHold = stop.value
         except Refusal as refusal:
             return refusal
-        raise AssertionError("it waited")
+        self.turn.end()
+        if hold.unrecorded:
+            self.never_sent.add(hold.record.attempt_id)
+            self.settle(hold, Seen(), NOT_SENT, False)
+            return unrecorded()
+        return hold
 
     def settle(self, hold: MoneyHold, seen: Seen, ending: Ending, cancel_stops_billing: bool) -> Settlement:
-        return self.accounts.settle(hold, seen, ending, cancel_stops_billing, Outcome(200, ""))
+        settlement = self.accounts.settle(hold, seen, ending, cancel_stops_billing, Outcome(200, ""))
+        self.turn.end()
+        return settlement
 
     def now_ns(self) -> int:
         return self.clocks.wall_s * 10**9

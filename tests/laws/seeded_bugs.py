@@ -108,6 +108,11 @@ def hold_rounded_down(real: Any) -> Any:
     return wrong
 
 
+@seeded(Accounts, "lost")
+def hold_that_was_lost_is_used_all_the_same(real: Any) -> Any:
+    return lambda self, attempt_ids: None
+
+
 @seeded(Accounts, "_does_not_fit")
 def what_was_taken_stays_taken_when_another_budget_refuses(real: Any) -> Any:
     def wrong(self: Accounts, purse: Purse, ask: Any, bound: Bound) -> Any:
@@ -134,7 +139,7 @@ def unrecorded_hold_stays_held(real: Any) -> Any:
     return wrong
 
 
-@seeded(Journal, "append")
+@seeded(Journal, "enter")
 def hold_not_journalled(real: Any) -> Any:
     return lambda self, record: None if isinstance(record, HoldRecord) else real(self, record)
 

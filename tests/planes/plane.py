@@ -61,7 +61,8 @@ class ListJournal:
 
     def append(self, record: Record) -> None:
         self.enter(record)
-        self.flush()
+        if isinstance(record, HoldRecord) or not self.broken:
+            self.flush()
 
     def enter(self, record: Record) -> None:
         self.entered.append(record)

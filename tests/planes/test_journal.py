@@ -589,3 +589,79 @@ def test_every_acknowledged_record_survives_kill_9(tmp_path: Path) -> None:
     assert acknowledged <= holds | settles
     assert found.damage == ()
     assert not found.clean
+
+
+# Many at once
+
+
+def test_records_entered_together_are_one_write_and_one_frame(tmp_path: Path) -> None:
+    writes: list[int] = []
+    disk = FaultyDisk(lambda name, count: writes.append(count) if name == "write" else None)
+    with journal(tmp_path, disk=disk, durability="process") as opened:
+        before = len(writes)
+        for number in range(50):
+            opened.enter(hold(number))
+        opened.enter(settle(0))
+        assert attempts(replay(tmp_path)) == set()
+        opened.flush()
+        opened.flush()
+        assert len(writes) == before + 1
+        found = replay(tmp_path)
+        assert attempts(found) == {hold(number).attempt_id for number in range(50)}
+        assert found.settlements == (settlement(0),)
+    assert replay(tmp_path).clean
+
+
+def test_a_group_that_fails_is_lost_whole_but_for_its_settlements(tmp_path: Path) -> None:
+    clock = Clock()
+    failing = [False]
+    disk = FaultyDisk(lambda name, _count: errno.ENOSPC if name == "write" and failing[0] else None)
+    with journal(tmp_path, disk=disk, clock=clock) as opened:
+        opened.append(hold(1))
+        opened.enter(hold(2))
+        opened.enter(settle(1))
+        opened.enter(hold(3))
+        failing[0] = True
+        with pytest.raises(JournalError) as refused:
+            opened.flush()
+        assert refused.value.lost == [hold(2).attempt_id, hold(3).attempt_id]
+        with pytest.raises(JournalError):
+            opened.enter(hold(4))
+        failing[0] = False
+        clock.now += 2
+        opened.enter(hold(5))
+        opened.flush()
+    found = replay(tmp_path)
+    assert attempts(found) == {hold(1).attempt_id, hold(5).attempt_id}
+    assert found.settlements == (settlement(1),)
+    assert found.damage == ()
+
+
+def test_a_large_group_and_one_with_a_record_to_mend_are_written_whole(tmp_path: Path) -> None:
+    with journal(tmp_path) as opened:
+        for number in range(400):
+            opened.enter(hold(number, session="s" * 400))
+        opened.flush()
+        opened.enter(hold(1_000))
+        opened.enter(hold(1_001, session="\ud800", hold_nusd=2**80))
+        opened.enter(settle(1_000, served_model="x" * 100_000))
+        opened.flush()
+    found = replay(tmp_path)
+    assert len(found.open_holds) == 401
+    assert len(found.settlements) == 1
+    assert found.damage == ()
+
+
+def test_a_group_that_was_cut_off_is_cut_whole(tmp_path: Path) -> None:
+    with journal(tmp_path) as opened:
+        opened.append(hold(1))
+        opened.enter(hold(2))
+        opened.enter(hold(3))
+        opened.flush()
+        path = segments(tmp_path)[0]
+        data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    found = replay(tmp_path)
+    assert attempts(found) == {hold(1).attempt_id}
+    assert found.torn_bytes > 0
+    assert found.damage == ()

@@ -50,7 +50,9 @@ class Journal(Protocol):
     """What accounts need of the journal."""
 
     def append(self, record: Record) -> None:
-        """Raises JournalError when a record cannot be written. One that could not be after all is `lost`."""
+        """Takes every settlement. Raises JournalError when no hold can be written; one that could not be after all is
+        told to `Accounts.lost`.
+        """
 
     async def synced(self) -> None:
         """Returns when all appended so far is on the disk. Raises JournalError."""
@@ -247,10 +249,7 @@ class Accounts:
         )
         settlement = hold.settlement = Settlement(record, settle)
         if not hold.unrecorded:  # else the journal knows nothing of it, and nothing was sent
-            try:
-                self._journal.append(settle)
-            except JournalError:
-                pass  # it is kept there, and nothing is admitted until it could be written
+            self._journal.append(settle)
         hold.give_back(settled.amount_nusd, settled.tokens, 0 if settled.kind is VOIDED else 1)
         self.holds.discard(hold)
         self._outbox.put(settlement)

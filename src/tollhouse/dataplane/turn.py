@@ -85,8 +85,9 @@ class Turn:
         try:
             self._journal.flush()
         except JournalError as error:
-            log.error("%s: %d calls cannot be made", error, len(error.lost))
-            self.lost(error.lost)
+            if error.lost:
+                log.error("%s; %d calls are refused", error, len(error.lost))
+                self.lost(error.lost)
         calls, self._calls = self._calls, []
         for permit, call in calls:
             if permit.unrecorded:
