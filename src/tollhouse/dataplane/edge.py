@@ -307,9 +307,8 @@ class Edge(Farewell):
 
     def run(self, visitor: Visitor, story: Coroutine[Any, Any, None]) -> None:
         """Let a visitor's coroutine run as a task that the shutdown waits for."""
-        task = self.loop.create_task(self._guard(visitor, story))
+        visitor.task = task = self.loop.create_task(self._guard(visitor, story))
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
 
     async def _guard(self, visitor: Visitor, story: Coroutine[Any, Any, None]) -> None:
         """The last door: a bug of ours is logged and answered, never left hanging."""
@@ -319,6 +318,9 @@ class Edge(Farewell):
             log.exception("a call ended in a bug of ours")
             if not visitor.response_complete:
                 visitor.failed()
+        finally:  # a done-callback would cost another handle of the loop
+            self.tasks.discard(visitor.task)
+            visitor.task = None
 
     def too_much(self, visitor: Visitor) -> None:
         """This body, or all bodies together, outgrew what may be kept."""
