@@ -17,7 +17,7 @@ from tollhouse.rules.bounds import (
     choose_cap,
     smallest_cap,
 )
-from tollhouse.rules.prices import ZERO_CARD, ModelFacts, Rates, cost, rate_card
+from tollhouse.rules.prices import ZERO_CARD, ModelFacts, RateCard, Rates, cost, rate_card
 from tollhouse.terms.ask import Ask, ServerTool
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.usage import Usage
@@ -141,6 +141,55 @@ def test_what_has_no_bound_is_refused_by_name_under_a_budget(
 def test_a_free_model_is_priced_and_an_unpriced_one_holds_nothing() -> None:
     assert bound(PLAIN, ModelFacts(ZERO_CARD), budgeted=True, default_window_tokens=1).amounts(1_000) == (0, 53_096)
     assert bound(PLAIN, ModelFacts(), budgeted=False, default_window_tokens=1).amounts(1_000) == (0, 53_096)
+
+
+def outcome(ask: Ask, facts: ModelFacts, *, budgeted: bool) -> Bound | tuple[str, str]:
+    try:
+        return bound(ask, facts, budgeted=budgeted, default_window_tokens=200_000)
+    except Refusal as refused:
+        return refused.code, refused.message
+
+
+@given(
+    body_bytes=st.integers(0, 2_000_000)
+    | st.integers(-2, 2).map(lambda beside: 200_000 - INPUT_OVERHEAD_TOKENS + beside),
+    prompts=st.integers(1, 3),
+    whole_window=st.sampled_from(["", "", "", "image"]),
+    unbounded=st.sampled_from(["", "", "", "mcp_servers"]),
+    tools=st.lists(st.builds(ServerTool, st.sampled_from(["web_search", "other"]), st.none() | st.just(2)), max_size=1),
+    card=st.sampled_from([CARD, CARD, ZERO_CARD, None]),
+    window=st.sampled_from([1_000_000, 200_000, 100_000, None]),
+    budgeted=st.booleans(),
+)
+def test_a_plain_call_is_bounded_as_any_other(
+    body_bytes: int,
+    prompts: int,
+    whole_window: str,
+    unbounded: str,
+    tools: list[ServerTool],
+    card: RateCard | None,
+    window: int | None,
+    budgeted: bool,
+) -> None:
+    ask = Ask(
+        model="opus",
+        body_bytes=body_bytes,
+        prompts=prompts,
+        whole_window=whole_window,
+        unbounded=unbounded,
+        server_tools=tuple(tools),
+    )
+    facts = ModelFacts(card, window, 64_000)
+    none_is_plain = msgspec.structs.replace(facts)
+    msgspec.structs.force_setattr(none_is_plain, "plain_prompt_tokens", 0)
+    assert outcome(ask, facts, budgeted=budgeted) == outcome(ask, none_is_plain, budgeted=budgeted)
+
+
+def test_how_long_a_plain_prompt_may_be() -> None:
+    assert FACTS.plain_prompt_tokens == 200_000  # then its prices change
+    assert msgspec.structs.replace(FACTS, context_tokens=8_192).plain_prompt_tokens == 8_192
+    assert ModelFacts(ZERO_CARD, 500_000).plain_prompt_tokens == 500_000
+    assert (ModelFacts(CARD).plain_prompt_tokens, ModelFacts(None, 8_192).plain_prompt_tokens) == (0, 0)
 
 
 @given(

@@ -101,6 +101,26 @@ def test_nothing_costs_more_than_the_dearest_prices_say(card: RateCard, usage: U
         assert output_pusd <= card.peaks[-1][2]
 
 
+def every_rung_looked_for(card: RateCard) -> RateCard:
+    """The same card, that knows of no length up to which the first rung does."""
+    card = msgspec.structs.replace(card)
+    msgspec.structs.force_setattr(card, "short_prompt_tokens", 0)
+    return card
+
+
+@given(cards(), usages, st.data())
+def test_a_short_prompt_is_priced_as_if_every_rung_was_looked_for(
+    card: RateCard, usage: Usage, data: st.DataObject
+) -> None:
+    slow = every_rung_looked_for(card)
+    assert cost(card, usage) == cost(slow, usage)
+    beside = card.short_prompt_tokens + data.draw(st.integers(-1, 1))
+    for most in (usage.total_input_tokens, beside):
+        assert dearest_prices(card, most) == dearest_prices(slow, most)
+    at_the_edge = Usage(input_tokens=beside, output_tokens=usage.output_tokens, variant=usage.variant)
+    assert cost(card, at_the_edge) == cost(slow, at_the_edge)
+
+
 @given(cards(), usages)
 def test_an_unlisted_variant_is_never_cheaper_than_a_listed_one(card: RateCard, usage: Usage) -> None:
     unlisted = cost(card, msgspec.structs.replace(usage, variant="never heard of"))
@@ -132,3 +152,11 @@ def test_a_ladder_rises_from_zero(ladder: tuple[Rates, ...]) -> None:
 @given(cards())
 def test_a_card_survives_its_file(card: RateCard) -> None:
     assert msgspec.json.decode(msgspec.json.encode(card), type=RateCard) == card
+
+
+@given(cards())
+def test_what_a_card_derives_is_derived_whatever_its_file_says(card: RateCard) -> None:
+    fields = msgspec.to_builtins(card)
+    assert msgspec.convert(fields | {"short_prompt_tokens": 7}, type=RateCard) == card
+    del fields["short_prompt_tokens"]
+    assert msgspec.convert(fields, type=RateCard) == card

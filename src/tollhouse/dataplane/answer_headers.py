@@ -12,6 +12,7 @@ x-ratelimit-*-requests            room in the tightest request limit (Anthropic 
 """
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tollhouse.dataplane.head import HOP_BY_HOP
@@ -38,14 +39,22 @@ DROPPED = HOP_BY_HOP | {
 DROPPED_PREFIXES = (b"anthropic-ratelimit-", b"x-ratelimit-", b"access-control-", b"x-tollhouse-")
 """Limits of the shared key say nothing to one of its users; CORS is decided here."""
 
-HELD = b"x-tollhouse-held-usd: %d.%09d\r\n"
+REQUEST_ID = b"x-tollhouse-request-id: %b\r\n"
+HOLD = REQUEST_ID + b"x-tollhouse-held-usd: %d.%09d\r\n%b"
+"""With the lines of the budget that binds."""
+USD_HOLD = REQUEST_ID + b"x-tollhouse-held-usd: %d.%09d\r\n%b%d.%09d%b"
+"""With what is left of a budget in USD between its labels."""
+CAP = b"x-tollhouse-max-tokens: %d; %b\r\n"
 OUTCOME = b"x-tollhouse-cost-usd: %d.%09d\r\nx-tollhouse-overhead-ms: %.3f\r\n"
 LIMITS = (
     b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %.3fs\r\n"
 )
 """Room in the tightest request limit, in the words the caller's SDK knows."""
-ANTHROPIC_LIMITS = b"anthropic-ratelimit-requests-limit: %d\r\nanthropic-ratelimit-requests-remaining: %d\r\n"
+ANTHROPIC_LIMITS = LIMITS + b"anthropic-ratelimit-requests-limit: %d\r\nanthropic-ratelimit-requests-remaining: %d\r\n"
 ANTHROPIC = DialectName.ANTHROPIC
+
+HEADS_REMEMBERED = 128
+"""By the names in them; a provider has a handful."""
 
 EXPOSED = (
     b"x-tollhouse-request-id, x-tollhouse-held-usd, x-tollhouse-budget, x-tollhouse-budget-remaining-usd, "
@@ -63,24 +72,58 @@ ALLOWED = (
 
 def own(exchange: "Exchange", settlement: Settlement | None = None) -> bytes:
     """This house's header lines of an answer; with the settlement, cost and overhead too."""
-    lines = b"x-tollhouse-request-id: %b\r\n" % exchange.request_id.encode()
-    hold, ticket = exchange.hold, exchange.ticket
-    if hold is not None:
-        lines += of_hold(hold)
-        standing = None if ticket is None else ticket.remaining()
-        if standing is not None:
-            limit, remaining, reset_s = standing.limit, standing.remaining, standing.reset_s
-            lines += LIMITS % (limit, remaining, reset_s)
+    hold, request_id = exchange.hold, exchange.request_id.encode()
+    if hold is None:
+        lines = REQUEST_ID % request_id
+    else:
+        lines = of_hold(request_id, hold)
+        ticket = exchange.ticket
+        if ticket is not None and (standing := ticket.remaining()) is not None:
+            limit, remaining = standing.limit, standing.remaining
             if exchange.dialect.name is ANTHROPIC:
-                lines += ANTHROPIC_LIMITS % (limit, remaining)
+                lines += ANTHROPIC_LIMITS % (limit, remaining, standing.reset_s, limit, remaining)
+            else:
+                lines += LIMITS % (limit, remaining, standing.reset_s)
         if settlement is not None:
-            relay = exchange.relay
-            sent_at = relay.call.sent_at if relay is not None and relay.call is not None else exchange.started_at
+            relay, started_at = exchange.relay, exchange.started_at
+            sent_at = started_at if relay is None or relay.call is None else relay.call.sent_at
             cost_nusd = settlement.settle.amount_nusd
-            overhead_ms = (sent_at - exchange.started_at) * 1e3
-            lines += OUTCOME % (cost_nusd // NUSD_PER_USD, cost_nusd % NUSD_PER_USD, overhead_ms)
-    origin = exchange.head.read.get(b"origin")
-    return lines + cors(origin) if origin in exchange.plane.options.cors_origins else lines
+            lines += OUTCOME % (cost_nusd // NUSD_PER_USD, cost_nusd % NUSD_PER_USD, (sent_at - started_at) * 1e3)
+    if exchange.plane.options.cors_origins:
+        lines += of_origin(exchange)
+    return lines
+
+
+def of_hold(request_id: bytes, hold: MoneyHold) -> bytes:
+    """Whose call, what is held and what binds; one format for nearly all."""
+    cap, account = hold.cap, hold.binding
+    held = cap.nusd
+    if account is not None and account.unit == USD and (free := account.free) >= 0:
+        before, after = account.labels or label(account)
+        lines = USD_HOLD % (
+            request_id,
+            held // NUSD_PER_USD,
+            held % NUSD_PER_USD,
+            before,
+            free // NUSD_PER_USD,
+            free % NUSD_PER_USD,
+            after,
+        )
+    else:
+        lines = HOLD % (request_id, held // NUSD_PER_USD, held % NUSD_PER_USD, of_account(account))
+    return lines + CAP % (cap.max_output_tokens, b"clamped" if cap.clamped else b"injected") if cap.edit else lines
+
+
+def of_account(account: Account | None) -> bytes:
+    """The budget that binds, if one does, and its room: less than nothing after its limit was lowered."""
+    if account is None:
+        return b""
+    before, after = account.labels or label(account)
+    free = account.free
+    if account.unit != USD:
+        return b"%b%d%b" % (before, free, after)
+    sign = b"-" if free < 0 else b""
+    return b"%b%b%d.%09d%b" % (before, sign, abs(free) // NUSD_PER_USD, abs(free) % NUSD_PER_USD, after)
 
 
 def of_refusal(refusal: Refusal, request_id: str) -> bytes:
@@ -98,34 +141,21 @@ def of_refusal(refusal: Refusal, request_id: str) -> bytes:
 
 def forwarded(headers: Headers) -> bytes:
     """The provider's header lines that travel on."""
+    if not headers:
+        return b""
+    names, values = zip(*headers)  # noqa: B905  pairs, all of them
+    return form(names) % values
+
+
+@lru_cache(maxsize=HEADS_REMEMBERED)
+def form(names: tuple[bytes, ...]) -> bytes:
+    """The format of header lines with these names; of a value that is dropped it takes no byte (`%.0b`)."""
     return b"".join(
         [
-            b"%b: %b\r\n" % pair
-            for pair in headers
-            if pair[0] not in DROPPED and not pair[0].startswith(DROPPED_PREFIXES)
+            b"%.0b" if name in DROPPED or name.startswith(DROPPED_PREFIXES) else name.replace(b"%", b"%%") + b": %b\r\n"
+            for name in names
         ]
     )
-
-
-def usd(amount_nusd: int) -> bytes:
-    """Nine decimals, by integer arithmetic."""
-    if amount_nusd < 0:
-        return b"-" + usd(-amount_nusd)
-    return b"%d.%09d" % (amount_nusd // NUSD_PER_USD, amount_nusd % NUSD_PER_USD)
-
-
-def of_hold(hold: MoneyHold) -> bytes:
-    """What is held and what binds."""
-    cap, account = hold.cap, hold.binding
-    lines = HELD % (cap.nusd // NUSD_PER_USD, cap.nusd % NUSD_PER_USD)
-    if account is not None:
-        before, after = account.labels or label(account)
-        left = usd(account.free) if account.unit == USD else b"%d" % account.free
-        lines += before + left + after
-    if cap.edit:
-        why = b"clamped" if cap.clamped else b"injected"
-        lines += b"x-tollhouse-max-tokens: %d; %b\r\n" % (cap.max_output_tokens, why)
-    return lines
 
 
 def label(account: Account) -> tuple[bytes, bytes]:
@@ -136,6 +166,12 @@ def label(account: Account) -> tuple[bytes, bytes]:
     after = "\r\n" if account.end_s == math.inf else f"\r\nx-tollhouse-budget-reset: {int(account.end_s)}\r\n"
     account.labels = before.encode(), after.encode()
     return account.labels
+
+
+def of_origin(exchange: "Exchange") -> bytes:
+    """CORS, for an origin that is on the list."""
+    origin = exchange.head.read.get(b"origin")
+    return cors(origin) if origin in exchange.plane.options.cors_origins else b""
 
 
 def cors(origin: bytes) -> bytes:

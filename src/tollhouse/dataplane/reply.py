@@ -10,16 +10,12 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 def whole(status: int, headers: bytes, body: bytes, *, method: bytes, keep_alive: bool) -> bytes:
     """A complete answer. `headers` are lines with CRLF, without length and connection."""
-    connection = b"" if keep_alive else b"connection: close\r\n"
+    if not keep_alive:
+        headers += b"connection: close\r\n"
     if status in (204, 304):
-        return b"%b%b%b\r\n" % (STATUS_LINE[status], headers, connection)
-    return b"%b%b%bcontent-length: %d\r\n\r\n%b" % (
-        STATUS_LINE[status],
-        headers,
-        connection,
-        len(body),
-        b"" if method == b"HEAD" else body,
-    )
+        return b"%b%b\r\n" % (STATUS_LINE[status], headers)
+    sent = b"" if method == b"HEAD" else body
+    return b"%b%bcontent-length: %d\r\n\r\n%b" % (STATUS_LINE[status], headers, len(body), sent)
 
 
 def stream_head(status: int, headers: bytes, *, chunked: bool, keep_alive: bool) -> bytes:

@@ -100,10 +100,24 @@ def bound(
                             `unpriced_model`). Without one, unknown prices count as 0 and windows as the default.
     default_window_tokens   stands in for an unknown context window on calls without a budget
     """
+    card, input_tokens = facts.card, ask.body_bytes + overhead_tokens
+    if (
+        card is None
+        or input_tokens > facts.plain_prompt_tokens
+        or ask.whole_window
+        or ask.unbounded
+        or ask.server_tools
+    ):
+        return _any_bound(ask, facts, input_tokens, budgeted, default_window_tokens)
+    _, input_pusd, output_pusd = card.peaks[0]
+    return Bound(input_tokens, input_pusd, output_pusd, ask.choices, card.request_nusd, facts.max_output_tokens)
+
+
+def _any_bound(ask: Ask, facts: ModelFacts, input_tokens: int, budgeted: bool, default_window_tokens: int) -> Bound:
+    """As `bound`, for any call: long, with server tools, with more than its body says, of a model not wholly known."""
     card, window = facts.card, facts.context_tokens
     if budgeted and (card is None or window is None or ask.unbounded or ask.server_tools):
         _refuse_unbounded(ask, facts)
-    input_tokens = ask.body_bytes + overhead_tokens
     if ask.whole_window:
         input_tokens = default_window_tokens if window is None else window
     elif window is not None and window * ask.prompts < input_tokens:

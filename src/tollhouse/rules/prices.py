@@ -38,6 +38,9 @@ class Rates(msgspec.Struct, frozen=True, array_like=True):
     above_input_tokens: int = 0
 
 
+NO_RUNG = 2**53
+"""Longer than any prompt, and exact in JSON."""
+
 PRICE_NAMES = tuple(name for name in Rates.__struct_fields__ if name != "above_input_tokens")
 
 Ladder = tuple[Rates, ...]
@@ -62,6 +65,12 @@ class RateCard(msgspec.Struct, frozen=True, kw_only=True):
     web_search_nusd: int | None = None
     web_fetch_nusd: int | None = None
     request_nusd: int = 0
+    short_prompt_tokens: int = 0
+    """Derived: up to this length a prompt is on the first rung of every ladder (NO_RUNG: none has another)."""
+
+    def __post_init__(self) -> None:
+        short = self.peaks[1][0] if len(self.peaks) > 1 else NO_RUNG
+        msgspec.structs.force_setattr(self, "short_prompt_tokens", short)
 
     @property
     def input(self) -> int:
@@ -94,6 +103,13 @@ class ModelFacts(msgspec.Struct, frozen=True):
     """Most input tokens the provider accepts."""
     max_output_tokens: int | None = None
     """Most output tokens the provider generates per choice."""
+    plain_prompt_tokens: int = 0
+    """Derived: a prompt of at most this length fits the window and meets first rungs alone; 0 if that is not known."""
+
+    def __post_init__(self) -> None:
+        card, window = self.card, self.context_tokens
+        plain = 0 if card is None or window is None else min(window, card.short_prompt_tokens)
+        msgspec.structs.force_setattr(self, "plain_prompt_tokens", plain)
 
 
 def rung(ladder: Ladder, total_input_tokens: int) -> Rates:
@@ -168,26 +184,33 @@ ZERO_CARD = rate_card(
 
 def cost(card: RateCard, usage: Usage) -> int:
     """Nano-USD of one attempt by its usage; every product summed in pico-USD, the sum rounded up once."""
-    variant = usage.variant
-    ladder = card.standard if variant is None else card.variants.get(variant, card.dearest)
-    rates = ladder[0]
-    if len(ladder) > 1 and (prompt_tokens := usage.total_input_tokens) > ladder[1].above_input_tokens:
-        rates = rung(ladder, prompt_tokens)
+    prompt_tokens = (
+        usage.input_tokens
+        + usage.cache_read_tokens
+        + usage.cache_write_5m_tokens
+        + usage.cache_write_1h_tokens
+        + usage.input_audio_tokens
+    )
+    if usage.variant is None and prompt_tokens <= card.short_prompt_tokens:
+        rates = card.standard[0]
+    else:
+        rates = rung(_ladder(card, usage.variant), prompt_tokens)
     pusd = usage.input_tokens * rates.input + usage.output_tokens * rates.output
-    if usage.cache_read_tokens:
-        pusd += usage.cache_read_tokens * rates.cache_read
-    if usage.cache_write_5m_tokens:
-        pusd += usage.cache_write_5m_tokens * rates.cache_write_5m
-    if usage.cache_write_1h_tokens:
-        pusd += usage.cache_write_1h_tokens * rates.cache_write_1h
-    if usage.input_audio_tokens or usage.output_audio_tokens:
-        pusd += usage.input_audio_tokens * rates.input_audio + usage.output_audio_tokens * rates.output_audio
+    if prompt_tokens != usage.input_tokens:  # counts are never negative: equal ones leave nothing for the others
+        pusd += usage.cache_read_tokens * rates.cache_read + usage.input_audio_tokens * rates.input_audio
+        pusd += usage.cache_write_5m_tokens * rates.cache_write_5m + usage.cache_write_1h_tokens * rates.cache_write_1h
+    if usage.output_audio_tokens:
+        pusd += usage.output_audio_tokens * rates.output_audio
     fees_nusd = card.request_nusd
     if usage.web_searches:
         fees_nusd += usage.web_searches * _fee(card.web_search_nusd)
     if usage.web_fetches:
         fees_nusd += usage.web_fetches * _fee(card.web_fetch_nusd)
     return -(-pusd // PUSD_PER_NUSD) + fees_nusd
+
+
+def _ladder(card: RateCard, variant: str | None) -> Ladder:
+    return card.standard if variant is None else card.variants.get(variant, card.dearest)
 
 
 def _fee(listed_nusd: int | None) -> int:
@@ -199,7 +222,6 @@ def dearest_prices(card: RateCard, total_input_tokens: int) -> tuple[int, int]:
 
     Over cache writes and reads, audio, every listed variant, and every rung such a prompt can reach.
     """
-    reached = card.peaks[0]
-    if len(card.peaks) > 1 and total_input_tokens > card.peaks[1][0]:
-        reached = max(peak for peak in card.peaks if total_input_tokens > peak[0])
-    return reached[1:]
+    if total_input_tokens <= card.short_prompt_tokens:
+        return card.peaks[0][1:]
+    return max(peak for peak in card.peaks if total_input_tokens > peak[0])[1:]
