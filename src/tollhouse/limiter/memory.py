@@ -13,7 +13,7 @@ from itertools import islice
 
 from tollhouse.ports import LimitHolder, LimitStanding, Ticket
 from tollhouse.rules.budgets import zone_of
-from tollhouse.rules.limits import MINUTE_S, Full, HolderState, refusal
+from tollhouse.rules.limits import MINUTE_S, NO_CHUNK, Chunk, Full, HolderState, refusal
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.people import NO_LIMITS
 
@@ -41,27 +41,33 @@ class MemoryTicket:
     __slots__ = ("_estimate", "_places", "_standing")
 
     def __init__(self, states: list[HolderState], tokens_estimate: int, now_s: float, wall_s: float) -> None:
-        self._places = [(state, state.charge(now_s, tokens_estimate)) for state in states]
-        """Each with where its tokens stand."""
+        """Charge a call that all of these were found to have room for."""
         self._estimate = tokens_estimate
+        places: list[tuple[HolderState, Chunk]] = []
         standing = None
         for state in states:
-            requests = state.requests
+            state.in_flight += 1
+            requests, tokens = state.requests, state.tokens
+            places.append((state, NO_CHUNK if tokens is None else tokens.charge(now_s, tokens_estimate)))
             if requests is not None:
+                requests.charge(now_s, 1)
                 free = requests.limit - requests.total
                 if standing is None or free < standing.remaining:
                     standing = LimitStanding(requests.limit, free, MINUTE_S)
             for calendar in state.calendars:
+                calendar.count += 1
                 free = calendar.limit - calendar.count
                 if standing is None or free < standing.remaining:
                     standing = LimitStanding(calendar.limit, free, calendar.end_s - wall_s)
+        self._places: Sequence[tuple[HolderState, Chunk]] = places
+        """Each with where its tokens stand."""
         self._standing = standing
 
     def settle(self, tokens_used: int) -> None:
         """Free the parallel places and put the real tokens where the estimate stands. A second call does nothing."""
         places = self._places
         if places:
-            self._places = []
+            self._places = ()
             difference = tokens_used - self._estimate
             for state, chunk in places:
                 state.in_flight -= 1
@@ -102,9 +108,10 @@ class MemoryLimiter:
         """As the port says. `tokens_estimate` is at least 0."""
         now_s = self._monotonic()
         wall_s = self._wall()
+        known = self._states
         states: list[HolderState] = []
         for holder in holders:
-            state = self._states.get(holder.name)
+            state = known.get(holder.name)
             if state is None or state.limits is not holder.limits:
                 state = self._meet(holder)
                 if state is None:
