@@ -218,13 +218,14 @@ ANTHROPIC = AnthropicDialect()
 def _look(messages: Any, system: Any) -> tuple[str, list[Any]]:
     """What in the content bytes do not bound (empty if nothing), and the tools that messages define.
 
-    Goes through nested content too. What a tool was called with is text, not content, and is never looked at.
+    Goes through nested content too, which is added to the list of messages: nobody reads it after this. What a tool
+    was called with is text, not content, and is never looked at.
     """
     if messages is ODD or system is ODD:
         return "content of an undocumented shape", []
     media = ""
     defined: list[Any] = []
-    waiting: list[Any] = [*messages] if messages.__class__ is list else []
+    waiting: list[Any] = messages if messages.__class__ is list else []
     if system.__class__ is list:
         waiting += system
     for block in waiting:  # which grows by what is inside
