@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.dialects.anthropic import ANTHROPIC
-from tollhouse.dialects.dialect import Dialect
+from tollhouse.dialects.body import Asked, BodyReader, Name
+from tollhouse.dialects.dialect import Dialect, invalid
 from tollhouse.dialects.openai_chat import OPENAI_CHAT
 from tollhouse.terms.errors import Refusal
 
@@ -74,6 +75,17 @@ def test_a_field_we_read_stands_once(dialect: Dialect, body: bytes, field: str) 
     refusal = refused(dialect, body)
     assert refusal.code == "duplicate_field"
     assert refusal.details == {"field": field}
+
+
+def test_a_name_that_is_asked_for_finds_what_a_plain_string_finds() -> None:
+    read = BodyReader(int | str, frozenset({"model"})).read
+    for body in (b'{"mode":1,"model":2,"models":3}', b'{"mode":"\\ud800","mod\\u0065l":2}'):
+        fields = read(body)
+        assert fields.get(Asked("model")) == fields["model"] == 2
+        assert fields.get(Asked("other")) is None
+    assert Asked("model") == Name("model")
+    assert Name("model") == Asked("model") != Name("mode")
+    assert msgspec.json.encode(invalid(Asked("model"), "wrong").details) == b'{"field":"model"}'
 
 
 @both

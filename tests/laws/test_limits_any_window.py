@@ -201,6 +201,14 @@ def test_a_queue_of_light_chunks_stays_short_and_keeps_the_law() -> None:
     assert rolling.total == 0
 
 
+def test_what_left_the_window_is_forgotten_though_there_was_always_room() -> None:
+    rolling = Rolling(10**9)
+    for second in range(600):
+        assert rolling.has_room(float(second), 1)
+        rolling.charge(float(second), 1)
+        assert rolling.total == len(rolling.chunks) == min(second + 1, 60)
+
+
 @pytest.mark.parametrize("limit", [5_000, 1_000_000, 10**12])
 def test_a_full_queue_of_a_huge_limit_is_short(limit: int) -> None:
     rolling = Rolling(limit)

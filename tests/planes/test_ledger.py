@@ -328,6 +328,26 @@ def test_what_the_ledger_can_never_take_is_set_aside() -> None:
     asyncio.run(go())
 
 
+def test_enough_rows_of_both_kinds_are_shipped_at_once() -> None:
+    async def go() -> None:
+        store = FakeLedger()
+        shipper = Shipper(store, FakeJournal(), ShipperOptions(interval_s=2 * WAIT_S, eager_rows=3))
+        shipper.start()
+        for last in (False, True):
+            shipper.put_refused(refused(1))
+            await asyncio.sleep(0.02)
+            shipper.put(settlement(1))
+            await asyncio.sleep(0.02)
+            assert shipper.facts.backlog == shipper.facts.refused_backlog == 1
+            shipper.put_refused(refused(2)) if last else shipper.put(settlement(2))
+            async with asyncio.timeout(WAIT_S):
+                while shipper.facts.backlog or shipper.facts.refused_backlog:
+                    await asyncio.sleep(0.005)
+        assert await shipper.stop(WAIT_S)
+
+    asyncio.run(go())
+
+
 def test_flushing_gives_up_in_time() -> None:
     async def go() -> None:
         store = FakeLedger()

