@@ -21,7 +21,7 @@ After such a request the connection is closed: where one ends and the next begin
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -304,23 +304,6 @@ class Edge(Farewell):
             visitor.begin()
         elif visitor.head.expect_continue and not visitor.body_bytes:
             self.write(reply.CONTINUE)
-
-    def run(self, visitor: Visitor, story: Coroutine[Any, Any, None]) -> None:
-        """Let a visitor's coroutine run as a task that the shutdown waits for."""
-        visitor.task = task = self.loop.create_task(self._guard(visitor, story))
-        self.tasks.add(task)
-
-    async def _guard(self, visitor: Visitor, story: Coroutine[Any, Any, None]) -> None:
-        """The last door: a bug of ours is logged and answered, never left hanging."""
-        try:
-            await story
-        except Exception:
-            log.exception("a call ended in a bug of ours")
-            if not visitor.response_complete:
-                visitor.failed()
-        finally:  # a done-callback would cost another handle of the loop
-            self.tasks.discard(visitor.task)
-            visitor.task = None
 
     def too_much(self, visitor: Visitor) -> None:
         """This body, or all bodies together, outgrew what may be kept."""

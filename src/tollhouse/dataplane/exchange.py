@@ -13,7 +13,7 @@ from time import monotonic
 
 import msgspec
 
-from tollhouse.dataplane import answer_headers, notes
+from tollhouse.dataplane import answer_headers, notes, telling
 from tollhouse.dataplane.accounts import Accounts
 from tollhouse.dataplane.attempts import send
 from tollhouse.dataplane.edge import Edge
@@ -257,7 +257,7 @@ class Exchange(Visitor):
             answer_models(self, principal)
             return
         self.telling = True
-        self.edge.run(self, self.tell(principal))
+        telling.begin(self, self.tell(principal))
 
     def failed(self) -> None:
         log.error("request %s failed here", self.request_id)

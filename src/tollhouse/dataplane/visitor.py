@@ -1,6 +1,5 @@
 """What the edge and whoever answers a request know of each other."""
 
-import asyncio
 import socket
 import struct
 from time import monotonic
@@ -31,7 +30,6 @@ class Visitor:
         "keep_alive",
         "response_complete",
         "started_at",
-        "task",
     )
 
     def __init__(self, edge: "Edge", head: RequestHead) -> None:
@@ -44,7 +42,6 @@ class Visitor:
         self.response_complete = False
         self.disconnected = False
         self.started_at = monotonic()  # the loop's own clock ticks in whole milliseconds
-        self.task: asyncio.Task[None] | None = None
 
     @property
     def message_event(self) -> "Visitor":

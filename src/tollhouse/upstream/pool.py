@@ -74,12 +74,22 @@ class Pool:
         UpstreamError before anything was sent; later failures come out of `call.done`.
         """
         slot = self._slots.get(origin) or self._slots.setdefault(origin, Slot(self, origin))
-        connection = slot.take_idle() or await slot.acquire()
+        connection = slot.take_idle() or await self._acquire(slot)
         if call.done.done():  # given up meanwhile
             slot.give_back(connection)
         else:
             connection.take(call)
             self._depart(permit, call)
+
+    async def _acquire(self, slot: Slot) -> Connection:
+        """In a Task of its own: its timeouts need one around them, and who calls here may have none."""
+        acquiring = self.loop.create_task(slot.acquire())
+        try:
+            return await acquiring
+        except asyncio.CancelledError:
+            if not acquiring.cancelled() and acquiring.exception() is None:
+                slot.give_back(acquiring.result())  # it came while we gave up
+            raise
 
     async def open_connection(self, slot: Slot) -> Connection:
         origin = slot.origin
