@@ -100,6 +100,22 @@ def test_each_unit_is_posted_once(connection: Connection) -> None:
     assert posted(connection) == {("bud_org", 0): 24_690, ("bud_alice", 60): 30, ("bud_n", 0): 2}
 
 
+def test_entries_of_many_statements_are_posted_once_whoever_they_are_of(connection: Connection) -> None:
+    people = ("alice", "bob", "carol")
+    some = [
+        Settlement(hold(number, user_id=people[number % 3], budgets=ALL[: 1 + number % 2]), settle(number))
+        for number in range(400)
+    ]
+    assert ship(connection, some[:150]) == 150
+    assert ship(connection, some[100:]) == 250
+    assert ship(connection, some) == 0
+    assert posted(connection) == {("bud_org", 0): 400 * 12_345, ("bud_alice", 60): 200 * 15}
+    assert recount(connection) == 0
+    assert [(row.attempt_id, row.user_id) for row in entries(connection)] == [
+        (one.hold.attempt_id, one.hold.user_id) for one in some
+    ]
+
+
 def test_an_unknown_end_posts_the_tokens_of_the_whole_hold(connection: Connection) -> None:
     ship(connection, [settlement(1, budgets=ALL, kind=SettleKind.UPPER, amount_nusd=1_000_000)])
     assert posted(connection) == {("bud_org", 0): 1_000_000, ("bud_alice", 60): 9_000, ("bud_n", 0): 1}
@@ -117,7 +133,11 @@ def test_an_absurd_number_does_not_stop_the_others(connection: Connection) -> No
     absurd = settlement(1, budgets=ALL, amount_nusd=10**30, usage=Usage(output_tokens=10**30))
     ship(connection, [absurd, settlement(2, budgets=ALL)])
     assert len(entries(connection)) == 2
-    assert posted(connection)["bud_org", 0] == 2**53 + 12_345
+    assert posted(connection) == {("bud_org", 0): 2**53 + 12_345, ("bud_alice", 60): 2**53 + 15, ("bud_n", 0): 2}
+    assert recount(connection) == 0
+    (bounded,) = (row for row in entries(connection) if row.amount_nusd == 2**53)
+    assert (bounded.output_tokens, bounded.tokens, bounded.at_ns) == (2**53, 2**53, absurd.hold.at_ns)
+    assert bounded.hold_nusd == absurd.hold.hold_nusd
 
 
 def test_recounting_mends_what_is_posted(connection: Connection) -> None:
@@ -184,6 +204,7 @@ def test_a_request_tells_of_its_latest_attempt_and_the_sum_of_all(connection: Co
     assert row is not None
     assert (row.attempts, row.amount_nusd, row.provider, row.status, row.code) == (2, 107, "other", 200, "")
     assert row.usage == Usage(1, 2, 3, 4, 5)
+    assert row.streamed is True
 
 
 def test_refused_requests_are_listed_with_the_others_newest_first(connection: Connection) -> None:
@@ -249,6 +270,12 @@ def test_what_cost_nothing_is_kept_within_bounds(connection: Connection) -> None
     assert prune(connection, keep_rows=7, keep_days=30, now_ns=now_ns) == 3
     assert prune(connection, keep_rows=7, keep_days=1, now_ns=now_ns + 5) == 2
     assert [row.at_ns - T0_NS for row in list_requests(connection)] == [20, 9, 8, 7, 6, 5]
+
+
+def test_a_call_without_any_cost_keeps_whether_it_was_streamed(connection: Connection) -> None:
+    ship(connection, [settlement(1, kind=SettleKind.VOIDED)], [refused(2)])
+    assert [row.streamed for row in list_requests(connection)] == [False, True]
+    assert all(type(row.streamed) is bool for row in list_requests(connection))
 
 
 # The shipper

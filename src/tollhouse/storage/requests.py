@@ -228,7 +228,7 @@ def _of_voided(settlement: Settlement) -> tuple[Any, ...]:
         min(hold.hold_nusd, MAX_NUMBER),
         min(hold.max_output_tokens, MAX_NUMBER),
         hold.price_version,
-        hold.streamed,
+        int(hold.streamed),
         settle.duration_us,
         settle.first_byte_us,
         settle.response_bytes,
@@ -251,7 +251,7 @@ _REFUSED: dict[str, Any] = {
     "hold_nusd": 0,
     "max_output_tokens": 0,
     "price_version": "",
-    "streamed": False,
+    "streamed": 0,
     "first_byte_us": 0,
     "response_bytes": 0,
     "session": "",
@@ -260,7 +260,8 @@ _REFUSED: dict[str, Any] = {
 
 
 def _noted(row: Row[Any]) -> RequestRow:
-    return RequestRow(**row._mapping, amount_nusd=0, usage=Usage())
+    found = {**row._mapping, "streamed": bool(row.streamed)}
+    return RequestRow(**found, amount_nusd=0, usage=Usage())
 
 
 _COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "variant")
@@ -269,5 +270,5 @@ _COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "variant")
 def _entered(row: Row[Any]) -> RequestRow:
     found = row._mapping
     used = Usage(**{name: found[name] for name in _COUNTS}, variant=row.variant or None)
-    same = {name: found[name] for name in RequestRow.__struct_fields__ if name not in ("attempts", "usage")}
-    return RequestRow(**same, attempts=row.attempt, usage=used)
+    same = {name: found[name] for name in RequestRow.__struct_fields__ if name not in ("attempts", "streamed", "usage")}
+    return RequestRow(**same, attempts=row.attempt, streamed=bool(row.streamed), usage=used)
