@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, event, select, text
 
 from tests.planes.records import T0_NS, hold, settle, settlement
 from tollhouse.journal import Journal, JournalOptions
@@ -60,7 +60,7 @@ def posted(connection: Connection) -> dict[tuple[str, int], int]:
 
 
 def entries(connection: Connection) -> list[Any]:
-    return list(connection.execute(select(ledger).order_by(ledger.c.attempt_id)))
+    return list(connection.execute(select(ledger).order_by(ledger.c.request_id, ledger.c.attempt)))
 
 
 def refused(number: int, **changes: Any) -> Refused:
@@ -111,8 +111,8 @@ def test_entries_of_many_statements_are_posted_once_whoever_they_are_of(connecti
     assert ship(connection, some) == 0
     assert posted(connection) == {("bud_org", 0): 400 * 12_345, ("bud_alice", 60): 200 * 15}
     assert recount(connection) == 0
-    assert [(row.attempt_id, row.user_id) for row in entries(connection)] == [
-        (one.hold.attempt_id, one.hold.user_id) for one in some
+    assert [(row.request_id, row.user_id) for row in entries(connection)] == [
+        (one.hold.request_id, one.hold.user_id) for one in some
     ]
 
 
@@ -278,6 +278,30 @@ def test_a_call_without_any_cost_keeps_whether_it_was_streamed(connection: Conne
     assert all(type(row.streamed) is bool for row in list_requests(connection))
 
 
+@pytest.mark.parametrize("attempt_id", ["req_9-1", f"{hold(1).request_id}-01", f"{hold(1).request_id}-x"])
+def test_an_attempt_of_another_request_is_not_entered(connection: Connection, attempt_id: str) -> None:
+    """Its number alone would take the place of another attempt."""
+    stranger = Settlement(hold(1, attempt_id=attempt_id), settle(1, attempt_id=attempt_id))
+    with pytest.raises(ValueError, match=r"attempt|int\(\)"):
+        ship(connection, [stranger])
+
+
+def test_later_attempts_are_sought_in_the_small_index(connection: Connection) -> None:
+    """For every row of the log, so the index over all attempts would be read from one end to the other."""
+    plans: list[str] = []
+
+    @event.listens_for(connection, "before_cursor_execute")
+    def explain(_: Any, __: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        if "later" in statement:
+            raw: Any = connection.connection.driver_connection
+            plans.extend(row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+    list_requests(connection, user_id="alice")
+    count_admitted(connection, since_ns=T0_NS, user_id="alice")
+    sought = {plan.partition(" (")[0] for plan in plans if " later " in plan}
+    assert sought == {"SEARCH later USING INDEX ix_ledger_request_id_attempt"}
+
+
 # The shipper
 
 
@@ -390,7 +414,7 @@ def test_recovery_brings_the_ledger_up_to_the_journal(tmp_path: Path, database: 
     report = asyncio.run(recover(journal, SqliteLedger(database), now_ns=T0_NS))
     assert (report.settled, report.crashed, report.crashed_nusd, report.damage) == (2, 2, 2_000_000, ())
     rows = database.run_sync(entries)
-    assert [(row.attempt_id, row.kind, row.amount_nusd, row.code) for row in rows] == [
+    assert [(f"{row.request_id}-{row.attempt}", row.kind, row.amount_nusd, row.code) for row in rows] == [
         (hold(0).attempt_id, "exact", 12_345, ""),
         (hold(2).attempt_id, "upper", 1_000_000, "crashed"),
         (hold(3).attempt_id, "upper", 1_000_000, "crashed"),

@@ -102,8 +102,8 @@ def ship(connection: Connection, settlements: Sequence[Settlement], refused: Seq
 
 def _newest(connection: Connection, count: int) -> Sequence[str]:
     """Attempts of the last `count` entries: with one writer, those this transaction has just inserted."""
-    query = select(ledger.c.attempt_id).order_by(ledger.c.entry_id.desc()).limit(count)
-    return connection.execute(query).scalars().all()
+    query = select(ledger.c.request_id, ledger.c.attempt).order_by(ledger.c.entry_id.desc()).limit(count)
+    return [f"{request_id}-{attempt}" for request_id, attempt in connection.execute(query)]
 
 
 def _added(entered: Iterable[Settlement]) -> list[tuple[str, int, int, int, int]]:
@@ -141,7 +141,7 @@ _POST = Bulk(
 
 
 _COLUMNS = tuple(column.name for column in ledger.columns if column.name != "entry_id")
-_ENTER = Bulk.insert("ledger", _COLUMNS, "ON CONFLICT (attempt_id) DO NOTHING")
+_ENTER = Bulk.insert("ledger", _COLUMNS, "ON CONFLICT (request_id, attempt) DO NOTHING")
 _NUMBERS = slice(_COLUMNS.index("amount_nusd"), _COLUMNS.index("web_fetches") + 1)
 """What a provider or a price may have made absurd."""
 
@@ -159,9 +159,8 @@ def _entry(texts: _Texts, settlement: Settlement) -> tuple[Any, ...]:
     hold, settle = settlement.hold, settlement.settle
     used = settle.usage
     values: tuple[Any, ...] = (
-        hold.attempt_id,
         hold.request_id,
-        attempt_number(hold.attempt_id),
+        attempt_number(hold),
         hold.at_ns,
         settle.at_ns,
         hold.org_id,

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, exists, func, select, text, tuple_
 
 from tollhouse.storage.bulk import Bulk
 from tollhouse.storage.filters import whose
 from tollhouse.storage.tables import ledger, requests
-from tollhouse.terms.events import Refused, Settlement
+from tollhouse.terms.events import HoldRecord, Refused, Settlement
 from tollhouse.terms.usage import Usage
 
 MAX_PAGE = 1000
@@ -66,7 +66,7 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def note_requests(connection: Connection, voided: Sequence[Settlement], refused: Sequence[Refused]) -> None:
     """Insert or advance the rows of requests that cost nothing; repeating is harmless."""
-    _NOTE.write(connection, sorted(voided, key=lambda one: attempt_number(one.hold.attempt_id)), _of_voided)
+    _NOTE.write(connection, sorted(voided, key=lambda one: attempt_number(one.hold)), _of_voided)
     _NOTE.write(connection, refused, _of_refused)
 
 
@@ -154,16 +154,20 @@ def prune(connection: Connection, *, keep_rows: int, keep_days: int, now_ns: int
 # Several attempts
 
 
-def attempt_number(attempt_id: str) -> int:
-    """Which attempt of its request this is, from 1."""
-    if attempt_id.endswith("-1"):
+def attempt_number(hold: HoldRecord) -> int:
+    """Which attempt of its request this is, from 1. Request and number stand for the attempt's id in the ledger, so
+    they must make it up: raises ValueError when they do not.
+    """
+    attempt_id, request_id = hold.attempt_id, hold.request_id
+    if attempt_id == request_id + "-1":
         return 1
-    number = attempt_id.rpartition("-")[2]
-    return int(number) if number.isdecimal() else 1
+    number = int(attempt_id.rpartition("-")[2])
+    if attempt_id != f"{request_id}-{number}":
+        raise ValueError(f"{attempt_id} is no attempt of {request_id}")
+    return number
 
 
 _later = ledger.alias("later")
-_FURTHER = text("attempt > 1")
 _FURTHER_LATER = text("later.attempt > 1")
 """In so many words, or SQLite does not see that the small index over further attempts will do."""
 
@@ -177,8 +181,7 @@ _LATEST_NOTE = ~exists().where(
 
 def _attempts_of(request_ids: Sequence[str]) -> ColumnElement[bool]:
     """Entries of these requests."""
-    first = ledger.c.attempt_id.in_([f"{request_id}-1" for request_id in request_ids])
-    return or_(first, and_(ledger.c.request_id.in_(request_ids), _FURTHER))
+    return ledger.c.request_id.in_(request_ids)
 
 
 def _summed(connection: Connection, rows: list[RequestRow]) -> list[RequestRow]:
@@ -212,7 +215,7 @@ def _of_voided(settlement: Settlement) -> tuple[Any, ...]:
     hold, settle = settlement.hold, settlement.settle
     return (
         hold.request_id,
-        attempt_number(hold.attempt_id),
+        attempt_number(hold),
         hold.at_ns,
         hold.org_id,
         hold.user_id,

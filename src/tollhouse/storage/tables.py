@@ -120,7 +120,6 @@ budget_windows = Table(
 ledger = Table(
     "ledger",
     metadata,
-    _word("attempt_id"),
     _word("request_id"),
     _number("attempt"),
     _number("at_ns"),
@@ -161,24 +160,24 @@ ledger = Table(
     _word("upstream_request_id"),
     Column("budgets", Text, nullable=False),
     Column("entry_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    UniqueConstraint("attempt_id"),
+    UniqueConstraint("request_id", "attempt"),
     Index(None, "at_ns"),
     Index(None, "user_id", "at_ns", "key_id"),
-    Index(None, "request_id", sqlite_where=text("attempt > 1"), postgresql_where=text("attempt > 1")),
+    Index(None, "request_id", "attempt", sqlite_where=text("attempt > 1"), postgresql_where=text("attempt > 1")),
 )
-"""One row per attempt that may have cost something, and its row of the request log at the same time. `attempt_id` is
-the request's id, `-`, and `attempt` (from 1); `budgets` is JSON of the (budget id, window start) pairs it was posted
-to. `entry_id` comes last because nobody gives it: SQLite then takes a new row's values where they are, instead of
-copying each to another place.
+"""One row per attempt that may have cost something, and its row of the request log at the same time. The attempt's id
+is the request's id, `-` and `attempt` (from 1), and has no column of its own; `budgets` is JSON of the (budget id,
+window start) pairs it was posted to. `entry_id` comes last because nobody gives it: SQLite then takes a new row's
+values where they are, instead of copying each to another place.
 
 Every index is paid for by every call. Those that grow at their end are cheap (a few pages a transaction); one that
 begins with a user costs a page for every user of a transaction, more than the row itself:
 
-    attempt_id                once; a request looked up
+    request_id, attempt       once; a request looked up
     at_ns                     reports of a time, the newest first
     user_id, at_ns, key_id    the same of one user; of one key, as a key has one user for life (no row is read to skip
                               the user's other keys)
-    request_id, attempt > 1   further attempts; nearly empty
+    the same, attempt > 1     further attempts; nearly empty
 """
 
 requests = Table(
