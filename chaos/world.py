@@ -135,7 +135,8 @@ class World:
 
     def rows(self) -> list[dict[str, Any]]:
         """The ledger, as far as the law asks."""
-        return self.query("SELECT attempt_id, session, kind, amount_nusd, hold_nusd, budgets FROM ledger")
+        attempt_id = "request_id || '-' || attempt AS attempt_id"
+        return self.query(f"SELECT {attempt_id}, session, kind, amount_nusd, hold_nusd, budgets FROM ledger")
 
     def sums_nusd(self) -> Counter[tuple[str, int]]:
         """What the ledger's rows come to in each window of each budget."""

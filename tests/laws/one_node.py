@@ -309,7 +309,9 @@ class Node:
         """Attempt id → kind, nano-USD, tokens of the ledger; and what is posted on every window."""
 
         def read(connection: Connection) -> Any:
-            entries = connection.exec_driver_sql("SELECT attempt_id, kind, amount_nusd, tokens FROM ledger")
+            entries = connection.exec_driver_sql(
+                "SELECT request_id || '-' || attempt, kind, amount_nusd, tokens FROM ledger"
+            )
             windows = connection.exec_driver_sql("SELECT budget_id, window_start_s, posted FROM budget_windows")
             return {row[0]: tuple(row[1:]) for row in entries}, {tuple(row[:2]): row[2] for row in windows}
 

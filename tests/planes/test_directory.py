@@ -14,7 +14,7 @@ from sqlalchemy import Connection, create_engine, inspect, text
 
 from tests.planes.records import settlement
 from tollhouse.storage import directory, migrations
-from tollhouse.storage.database import Database, DatabaseOptions
+from tollhouse.storage.database import PAGE_BYTES, Database, DatabaseOptions
 from tollhouse.storage.ledger import ship
 from tollhouse.terms.errors import StorageError
 from tollhouse.terms.names import ScopeKind
@@ -216,10 +216,10 @@ def test_files_are_private_and_writes_are_synced(database: Database, tmp_path: P
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
     def pragmas(connection: Connection) -> list[Any]:
-        names = ("journal_mode", "synchronous", "foreign_keys")
+        names = ("journal_mode", "synchronous", "foreign_keys", "page_size")
         return [connection.execute(text(f"PRAGMA {name}")).scalar() for name in names]
 
-    assert database.run_sync(pragmas) == ["wal", 2, 1]
+    assert database.run_sync(pragmas) == ["wal", 2, 1, PAGE_BYTES]
 
 
 def test_a_query_without_end_is_interrupted(tmp_path: Path) -> None:

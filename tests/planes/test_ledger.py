@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, event, select, text
 
 from tests.planes.records import T0_NS, hold, settle, settlement
 from tollhouse.journal import Journal, JournalOptions
@@ -60,7 +60,7 @@ def posted(connection: Connection) -> dict[tuple[str, int], int]:
 
 
 def entries(connection: Connection) -> list[Any]:
-    return list(connection.execute(select(ledger).order_by(ledger.c.attempt_id)))
+    return list(connection.execute(select(ledger).order_by(ledger.c.request_id, ledger.c.attempt)))
 
 
 def refused(number: int, **changes: Any) -> Refused:
@@ -100,6 +100,22 @@ def test_each_unit_is_posted_once(connection: Connection) -> None:
     assert posted(connection) == {("bud_org", 0): 24_690, ("bud_alice", 60): 30, ("bud_n", 0): 2}
 
 
+def test_entries_of_many_statements_are_posted_once_whoever_they_are_of(connection: Connection) -> None:
+    people = ("alice", "bob", "carol")
+    some = [
+        Settlement(hold(number, user_id=people[number % 3], budgets=ALL[: 1 + number % 2]), settle(number))
+        for number in range(400)
+    ]
+    assert ship(connection, some[:150]) == 150
+    assert ship(connection, some[100:]) == 250
+    assert ship(connection, some) == 0
+    assert posted(connection) == {("bud_org", 0): 400 * 12_345, ("bud_alice", 60): 200 * 15}
+    assert recount(connection) == 0
+    assert [(row.request_id, row.user_id) for row in entries(connection)] == [
+        (one.hold.request_id, one.hold.user_id) for one in some
+    ]
+
+
 def test_an_unknown_end_posts_the_tokens_of_the_whole_hold(connection: Connection) -> None:
     ship(connection, [settlement(1, budgets=ALL, kind=SettleKind.UPPER, amount_nusd=1_000_000)])
     assert posted(connection) == {("bud_org", 0): 1_000_000, ("bud_alice", 60): 9_000, ("bud_n", 0): 1}
@@ -117,7 +133,11 @@ def test_an_absurd_number_does_not_stop_the_others(connection: Connection) -> No
     absurd = settlement(1, budgets=ALL, amount_nusd=10**30, usage=Usage(output_tokens=10**30))
     ship(connection, [absurd, settlement(2, budgets=ALL)])
     assert len(entries(connection)) == 2
-    assert posted(connection)["bud_org", 0] == 2**53 + 12_345
+    assert posted(connection) == {("bud_org", 0): 2**53 + 12_345, ("bud_alice", 60): 2**53 + 15, ("bud_n", 0): 2}
+    assert recount(connection) == 0
+    (bounded,) = (row for row in entries(connection) if row.amount_nusd == 2**53)
+    assert (bounded.output_tokens, bounded.tokens, bounded.at_ns) == (2**53, 2**53, absurd.hold.at_ns)
+    assert bounded.hold_nusd == absurd.hold.hold_nusd
 
 
 def test_recounting_mends_what_is_posted(connection: Connection) -> None:
@@ -184,6 +204,7 @@ def test_a_request_tells_of_its_latest_attempt_and_the_sum_of_all(connection: Co
     assert row is not None
     assert (row.attempts, row.amount_nusd, row.provider, row.status, row.code) == (2, 107, "other", 200, "")
     assert row.usage == Usage(1, 2, 3, 4, 5)
+    assert row.streamed is True
 
 
 def test_refused_requests_are_listed_with_the_others_newest_first(connection: Connection) -> None:
@@ -249,6 +270,36 @@ def test_what_cost_nothing_is_kept_within_bounds(connection: Connection) -> None
     assert prune(connection, keep_rows=7, keep_days=30, now_ns=now_ns) == 3
     assert prune(connection, keep_rows=7, keep_days=1, now_ns=now_ns + 5) == 2
     assert [row.at_ns - T0_NS for row in list_requests(connection)] == [20, 9, 8, 7, 6, 5]
+
+
+def test_a_call_without_any_cost_keeps_whether_it_was_streamed(connection: Connection) -> None:
+    ship(connection, [settlement(1, kind=SettleKind.VOIDED)], [refused(2)])
+    assert [row.streamed for row in list_requests(connection)] == [False, True]
+    assert all(type(row.streamed) is bool for row in list_requests(connection))
+
+
+@pytest.mark.parametrize("attempt_id", ["req_9-1", f"{hold(1).request_id}-01", f"{hold(1).request_id}-x"])
+def test_an_attempt_of_another_request_is_not_entered(connection: Connection, attempt_id: str) -> None:
+    """Its number alone would take the place of another attempt."""
+    stranger = Settlement(hold(1, attempt_id=attempt_id), settle(1, attempt_id=attempt_id))
+    with pytest.raises(ValueError, match=r"attempt|int\(\)"):
+        ship(connection, [stranger])
+
+
+def test_later_attempts_are_sought_in_the_small_index(connection: Connection) -> None:
+    """For every row of the log, so the index over all attempts would be read from one end to the other."""
+    plans: list[str] = []
+
+    @event.listens_for(connection, "before_cursor_execute")
+    def explain(_: Any, __: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        if "later" in statement:
+            raw: Any = connection.connection.driver_connection
+            plans.extend(row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+    list_requests(connection, user_id="alice")
+    count_admitted(connection, since_ns=T0_NS, user_id="alice")
+    sought = {plan.partition(" (")[0] for plan in plans if " later " in plan}
+    assert sought == {"SEARCH later USING INDEX ix_ledger_request_id_attempt"}
 
 
 # The shipper
@@ -383,7 +434,7 @@ def test_recovery_brings_the_ledger_up_to_the_journal(tmp_path: Path, database: 
     report = asyncio.run(recover(journal, SqliteLedger(database), now_ns=T0_NS))
     assert (report.settled, report.crashed, report.crashed_nusd, report.damage) == (2, 2, 2_000_000, ())
     rows = database.run_sync(entries)
-    assert [(row.attempt_id, row.kind, row.amount_nusd, row.code) for row in rows] == [
+    assert [(f"{row.request_id}-{row.attempt}", row.kind, row.amount_nusd, row.code) for row in rows] == [
         (hold(0).attempt_id, "exact", 12_345, ""),
         (hold(2).attempt_id, "upper", 1_000_000, "crashed"),
         (hold(3).attempt_id, "upper", 1_000_000, "crashed"),

@@ -7,7 +7,6 @@ the lock is never held for long.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -40,7 +39,9 @@ class Bulk:
         for size, statement in self._statements:
             sql = statement if question_marks else statement.replace("?", "%s")
             while len(things) - done >= size:
-                values = tuple(chain.from_iterable(map(row, things[done : done + size])))
-                changed += connection.exec_driver_sql(sql, values).rowcount
+                values: list[Any] = []
+                for thing in things[done : done + size]:
+                    values += row(thing)
+                changed += connection.exec_driver_sql(sql, tuple(values)).rowcount
                 done += size
         return changed

@@ -14,8 +14,9 @@ it has a row in the request log only.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
+from functools import partial
 from itertools import islice
-from operator import add
+from operator import add, attrgetter
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -39,11 +40,12 @@ _CHUNK = 500
 """Values in one IN (…)."""
 
 T = TypeVar("T")
-StructT = TypeVar("StructT", bound=msgspec.Struct)
 UsageBy = Literal["user", "key", "model", "client", "day"]
 Window = tuple[str, int]
 """Budget id and the start of its window in seconds since 1970 UTC."""
 
+_VOIDED = SettleKind.VOIDED
+_user = attrgetter("hold.user_id")
 _encode = msgspec.json.Encoder().encode
 _windows = msgspec.json.Decoder(tuple[Window, ...])
 
@@ -81,14 +83,15 @@ def ship(connection: Connection, settlements: Sequence[Settlement], refused: Seq
     """Insert what is not there yet, add it to `posted`, note what cost nothing; how many ledger entries were new."""
     billable: dict[str, Settlement] = {}
     voided: list[Settlement] = []
-    for settlement in map(_sane, settlements):
-        if settlement.settle.kind is SettleKind.VOIDED:
+    for settlement in settlements:
+        settle = settlement.settle
+        if settle.kind is _VOIDED:
             voided.append(settlement)
         else:
-            billable.setdefault(settlement.settle.attempt_id, settlement)
+            billable.setdefault(settle.attempt_id, settlement)
     # Users together: their part of the index is sought once.
     entered = sorted(billable.values(), key=_user)
-    inserted = _ENTER.write(connection, entered, _entry)
+    inserted = _ENTER.write(connection, entered, partial(_entry, _Texts()))
     if 0 < inserted < len(entered):
         entered = [billable[attempt_id] for attempt_id in _newest(connection, inserted)]
     if inserted:
@@ -97,58 +100,25 @@ def ship(connection: Connection, settlements: Sequence[Settlement], refused: Seq
     return inserted
 
 
-def _user(settlement: Settlement) -> str:
-    return settlement.hold.user_id
-
-
-def _sane(settlement: Settlement) -> Settlement:
-    """With numbers that fit their columns: an absurd one from a provider must not stop every other row."""
-    hold, settle = settlement.hold, settlement.settle
-    used = settle.usage
-    total = (
-        settle.amount_nusd
-        + settle.tokens
-        + hold.hold_nusd
-        + hold.hold_tokens
-        + hold.max_output_tokens
-        + used.input_tokens
-        + used.cache_write_5m_tokens
-        + used.cache_write_1h_tokens
-        + used.cache_read_tokens
-        + used.output_tokens
-        + used.input_audio_tokens
-        + used.output_audio_tokens
-        + used.web_searches
-        + used.web_fetches
-    )
-    if total <= MAX_NUMBER:
-        return settlement
-    return Settlement(_bounded(hold), msgspec.structs.replace(_bounded(settle), usage=_bounded(used)))
-
-
-def _bounded(struct: StructT) -> StructT:
-    numbers = {name: getattr(struct, name) for name in struct.__struct_fields__ if not name.endswith("_ns")}
-    return msgspec.structs.replace(
-        struct, **{name: MAX_NUMBER for name, value in numbers.items() if type(value) is int and value > MAX_NUMBER}
-    )
-
-
 def _newest(connection: Connection, count: int) -> Sequence[str]:
     """Attempts of the last `count` entries: with one writer, those this transaction has just inserted."""
-    query = select(ledger.c.attempt_id).order_by(ledger.c.entry_id.desc()).limit(count)
-    return connection.execute(query).scalars().all()
+    query = select(ledger.c.request_id, ledger.c.attempt).order_by(ledger.c.entry_id.desc()).limit(count)
+    return [f"{request_id}-{attempt}" for request_id, attempt in connection.execute(query)]
 
 
 def _added(entered: Iterable[Settlement]) -> list[tuple[str, int, int, int, int]]:
     """Budget, window, and what these add in each unit: nano-USD, tokens, requests."""
     of_holders: dict[tuple[Window, ...], list[int]] = {}
     for settlement in entered:
-        settle = settlement.settle
-        sums = of_holders.get(settlement.hold.budgets)
+        settle, holders = settlement.settle, settlement.hold.budgets
+        nusd, tokens = settle.amount_nusd, settle.tokens
+        if nusd > MAX_NUMBER or tokens > MAX_NUMBER:
+            nusd, tokens = min(nusd, MAX_NUMBER), min(tokens, MAX_NUMBER)  # as in the entry
+        sums = of_holders.get(holders)
         if sums is None:
-            sums = of_holders[settlement.hold.budgets] = [0, 0, 0]
-        sums[0] += settle.amount_nusd
-        sums[1] += settle.tokens
+            sums = of_holders[holders] = [0, 0, 0]
+        sums[0] += nusd
+        sums[1] += tokens
         sums[2] += 1
     of_windows: dict[Window, list[int]] = {}
     for windows, sums in of_holders.items():
@@ -171,17 +141,26 @@ _POST = Bulk(
 
 
 _COLUMNS = tuple(column.name for column in ledger.columns if column.name != "entry_id")
-_ENTER = Bulk.insert("ledger", _COLUMNS, "ON CONFLICT (attempt_id) DO NOTHING")
+_ENTER = Bulk.insert("ledger", _COLUMNS, "ON CONFLICT (request_id, attempt) DO NOTHING")
+_NUMBERS = slice(_COLUMNS.index("amount_nusd"), _COLUMNS.index("web_fetches") + 1)
+"""What a provider or a price may have made absurd."""
 
 
-def _entry(settlement: Settlement) -> tuple[Any, ...]:
-    """Values in the order of the table's columns."""
+class _Texts(dict[tuple[Window, ...], str]):
+    """What the column `budgets` says; many entries of a transaction say the same."""
+
+    def __missing__(self, holders: tuple[Window, ...]) -> str:
+        text = self[holders] = _encode(holders).decode()
+        return text
+
+
+def _entry(texts: _Texts, settlement: Settlement) -> tuple[Any, ...]:
+    """Values in the order of the table's columns: nothing but str and int, which sqlite3 takes as they are."""
     hold, settle = settlement.hold, settlement.settle
     used = settle.usage
-    return (
-        hold.attempt_id,
+    values: tuple[Any, ...] = (
         hold.request_id,
-        attempt_number(hold.attempt_id),
+        attempt_number(hold),
         hold.at_ns,
         settle.at_ns,
         hold.org_id,
@@ -209,7 +188,7 @@ def _entry(settlement: Settlement) -> tuple[Any, ...]:
         used.web_fetches,
         used.variant or "",
         hold.price_version,
-        hold.streamed,
+        1 if hold.streamed else 0,
         settle.status,
         settle.duration_us,
         settle.first_byte_us,
@@ -218,8 +197,15 @@ def _entry(settlement: Settlement) -> tuple[Any, ...]:
         hold.session,
         settle.code,
         settle.upstream_request_id,
-        _encode(hold.budgets).decode(),
+        texts[hold.budgets],
     )
+    return values if sum(values[_NUMBERS]) <= MAX_NUMBER else _bounded(values)
+
+
+def _bounded(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """With numbers that fit their columns: an absurd one must not stop every other row."""
+    numbers = [min(number, MAX_NUMBER) for number in values[_NUMBERS]]
+    return (*values[: _NUMBERS.start], *numbers, *values[_NUMBERS.stop :])
 
 
 # Reading

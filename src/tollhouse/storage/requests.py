@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, exists, func, select, text, tuple_
 
 from tollhouse.storage.bulk import Bulk
 from tollhouse.storage.filters import whose
 from tollhouse.storage.tables import ledger, requests
-from tollhouse.terms.events import Refused, Settlement
+from tollhouse.terms.events import HoldRecord, Refused, Settlement
 from tollhouse.terms.usage import Usage
 
 MAX_PAGE = 1000
@@ -66,7 +66,7 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def note_requests(connection: Connection, voided: Sequence[Settlement], refused: Sequence[Refused]) -> None:
     """Insert or advance the rows of requests that cost nothing; repeating is harmless."""
-    _NOTE.write(connection, sorted(voided, key=lambda one: attempt_number(one.hold.attempt_id)), _of_voided)
+    _NOTE.write(connection, sorted(voided, key=lambda one: attempt_number(one.hold)), _of_voided)
     _NOTE.write(connection, refused, _of_refused)
 
 
@@ -154,16 +154,20 @@ def prune(connection: Connection, *, keep_rows: int, keep_days: int, now_ns: int
 # Several attempts
 
 
-def attempt_number(attempt_id: str) -> int:
-    """Which attempt of its request this is, from 1."""
-    if attempt_id.endswith("-1"):
+def attempt_number(hold: HoldRecord) -> int:
+    """Which attempt of its request this is, from 1. Request and number stand for the attempt's id in the ledger, so
+    they must make it up: raises ValueError when they do not.
+    """
+    attempt_id, request_id = hold.attempt_id, hold.request_id
+    if attempt_id == request_id + "-1":
         return 1
-    number = attempt_id.rpartition("-")[2]
-    return int(number) if number.isdecimal() else 1
+    number = int(attempt_id.rpartition("-")[2])
+    if attempt_id != f"{request_id}-{number}":
+        raise ValueError(f"{attempt_id} is no attempt of {request_id}")
+    return number
 
 
 _later = ledger.alias("later")
-_FURTHER = text("attempt > 1")
 _FURTHER_LATER = text("later.attempt > 1")
 """In so many words, or SQLite does not see that the small index over further attempts will do."""
 
@@ -177,8 +181,7 @@ _LATEST_NOTE = ~exists().where(
 
 def _attempts_of(request_ids: Sequence[str]) -> ColumnElement[bool]:
     """Entries of these requests."""
-    first = ledger.c.attempt_id.in_([f"{request_id}-1" for request_id in request_ids])
-    return or_(first, and_(ledger.c.request_id.in_(request_ids), _FURTHER))
+    return ledger.c.request_id.in_(request_ids)
 
 
 def _summed(connection: Connection, rows: list[RequestRow]) -> list[RequestRow]:
@@ -212,7 +215,7 @@ def _of_voided(settlement: Settlement) -> tuple[Any, ...]:
     hold, settle = settlement.hold, settlement.settle
     return (
         hold.request_id,
-        attempt_number(hold.attempt_id),
+        attempt_number(hold),
         hold.at_ns,
         hold.org_id,
         hold.user_id,
@@ -228,7 +231,7 @@ def _of_voided(settlement: Settlement) -> tuple[Any, ...]:
         min(hold.hold_nusd, MAX_NUMBER),
         min(hold.max_output_tokens, MAX_NUMBER),
         hold.price_version,
-        hold.streamed,
+        int(hold.streamed),
         settle.duration_us,
         settle.first_byte_us,
         settle.response_bytes,
@@ -251,7 +254,7 @@ _REFUSED: dict[str, Any] = {
     "hold_nusd": 0,
     "max_output_tokens": 0,
     "price_version": "",
-    "streamed": False,
+    "streamed": 0,
     "first_byte_us": 0,
     "response_bytes": 0,
     "session": "",
@@ -260,7 +263,8 @@ _REFUSED: dict[str, Any] = {
 
 
 def _noted(row: Row[Any]) -> RequestRow:
-    return RequestRow(**row._mapping, amount_nusd=0, usage=Usage())
+    found = {**row._mapping, "streamed": bool(row.streamed)}
+    return RequestRow(**found, amount_nusd=0, usage=Usage())
 
 
 _COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "variant")
@@ -269,5 +273,5 @@ _COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "variant")
 def _entered(row: Row[Any]) -> RequestRow:
     found = row._mapping
     used = Usage(**{name: found[name] for name in _COUNTS}, variant=row.variant or None)
-    same = {name: found[name] for name in RequestRow.__struct_fields__ if name not in ("attempts", "usage")}
-    return RequestRow(**same, attempts=row.attempt, usage=used)
+    same = {name: found[name] for name in RequestRow.__struct_fields__ if name not in ("attempts", "streamed", "usage")}
+    return RequestRow(**same, attempts=row.attempt, streamed=bool(row.streamed), usage=used)

@@ -7,7 +7,6 @@ and the request log have no foreign keys: history outlives whom it is about.
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     ForeignKey,
     Index,
@@ -15,6 +14,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -38,6 +38,13 @@ def _word(name: str) -> "Column[str]":
 
 def _number(name: str) -> "Column[int]":
     return Column(name, BigInteger, nullable=False)
+
+
+def _flag(name: str) -> "Column[int]":
+    """0 or 1. Many rows are written as plain values, and sqlite3 takes an int as it is, but looks for an adapter each
+    time it gets a bool.
+    """
+    return Column(name, SmallInteger, nullable=False)
 
 
 def _moment(name: str) -> "Column[int | None]":
@@ -113,8 +120,6 @@ budget_windows = Table(
 ledger = Table(
     "ledger",
     metadata,
-    Column("entry_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    _word("attempt_id"),
     _word("request_id"),
     _number("attempt"),
     _number("at_ns"),
@@ -144,7 +149,7 @@ ledger = Table(
     _number("web_fetches"),
     _word("variant"),
     _word("price_version"),
-    Column("streamed", Boolean, nullable=False),
+    _flag("streamed"),
     _number("status"),
     _number("duration_us"),
     _number("first_byte_us"),
@@ -154,23 +159,25 @@ ledger = Table(
     _word("code"),
     _word("upstream_request_id"),
     Column("budgets", Text, nullable=False),
-    UniqueConstraint("attempt_id"),
+    Column("entry_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    UniqueConstraint("request_id", "attempt"),
     Index(None, "at_ns"),
     Index(None, "user_id", "at_ns", "key_id"),
-    Index(None, "request_id", sqlite_where=text("attempt > 1"), postgresql_where=text("attempt > 1")),
+    Index(None, "request_id", "attempt", sqlite_where=text("attempt > 1"), postgresql_where=text("attempt > 1")),
 )
-"""One row per attempt that may have cost something, and its row of the request log at the same time. `attempt_id` is
-the request's id, `-`, and `attempt` (from 1); `budgets` is JSON of the (budget id, window start) pairs it was posted
-to.
+"""One row per attempt that may have cost something, and its row of the request log at the same time. The attempt's id
+is the request's id, `-` and `attempt` (from 1), and has no column of its own; `budgets` is JSON of the (budget id,
+window start) pairs it was posted to. `entry_id` comes last because nobody gives it: SQLite then takes a new row's
+values where they are, instead of copying each to another place.
 
 Every index is paid for by every call. Those that grow at their end are cheap (a few pages a transaction); one that
 begins with a user costs a page for every user of a transaction, more than the row itself:
 
-    attempt_id                once; a request looked up
+    request_id, attempt       once; a request looked up
     at_ns                     reports of a time, the newest first
     user_id, at_ns, key_id    the same of one user; of one key, as a key has one user for life (no row is read to skip
                               the user's other keys)
-    request_id, attempt > 1   further attempts; nearly empty
+    the same, attempt > 1     further attempts; nearly empty
 """
 
 requests = Table(
@@ -193,7 +200,7 @@ requests = Table(
     _number("hold_nusd"),
     _number("max_output_tokens"),
     _word("price_version"),
-    Column("streamed", Boolean, nullable=False),
+    _flag("streamed"),
     _number("duration_us"),
     _number("first_byte_us"),
     _number("response_bytes"),

@@ -40,10 +40,12 @@ class ShipperOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The first waiting row is shipped after this at the latest. Whoever wants to read flushes first, and the journal
     has it meanwhile; fewer, larger transactions cost less a row.
     """
-    eager_rows: int = 500
-    """So many waiting rows are shipped at once."""
-    batch_rows: int = 500
-    """Most rows of one transaction."""
+    eager_rows: int = 2_000
+    """So many waiting rows are shipped at once. A commit writes every page it touched, one for each user at least: of
+    200 users, 2,000 rows at a time cost a third less than 500.
+    """
+    batch_rows: int = 2_000
+    """Most rows of one transaction: it has the database for some 20 ms."""
     max_backlog: int = 50_000
     """Settlements waiting at which admission stops."""
     max_refused: int = 10_000

@@ -80,8 +80,7 @@ def money() -> None:
     )
     op.create_table(
         "ledger",
-        sa.Column("entry_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False, autoincrement=True),
-        *word("attempt_id", "request_id"),
+        *word("request_id"),
         *number("attempt", "at_ns", "settled_at_ns"),
         *word("org_id", "user_id", "key_id", "endpoint", "provider"),
         *word("requested_model", "upstream_model", "served_model", "kind"),
@@ -89,17 +88,24 @@ def money() -> None:
         *number("input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens", "output_tokens"),
         *number("input_audio_tokens", "output_audio_tokens", "web_searches", "web_fetches"),
         *word("variant", "price_version"),
-        sa.Column("streamed", sa.Boolean(), nullable=False),
+        sa.Column("streamed", sa.SmallInteger(), nullable=False),
         *number("status", "duration_us", "first_byte_us", "response_bytes"),
         *word("client", "session", "code", "upstream_request_id"),
         sa.Column("budgets", sa.Text(), nullable=False),
+        sa.Column("entry_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False, autoincrement=True),
         sa.PrimaryKeyConstraint("entry_id", name="pk_ledger"),
-        sa.UniqueConstraint("attempt_id", name="uq_ledger_attempt_id"),
+        sa.UniqueConstraint("request_id", "attempt", name="uq_ledger_request_id_attempt"),
     )
     op.create_index("ix_ledger_at_ns", "ledger", ["at_ns"])
     op.create_index("ix_ledger_user_id_at_ns_key_id", "ledger", ["user_id", "at_ns", "key_id"])
     further = sa.text("attempt > 1")
-    op.create_index("ix_ledger_request_id", "ledger", ["request_id"], sqlite_where=further, postgresql_where=further)
+    op.create_index(
+        "ix_ledger_request_id_attempt",
+        "ledger",
+        ["request_id", "attempt"],
+        sqlite_where=further,
+        postgresql_where=further,
+    )
 
 
 def log() -> None:
@@ -114,7 +120,7 @@ def log() -> None:
         *word("code", "kind"),
         *number("hold_nusd", "max_output_tokens"),
         *word("price_version"),
-        sa.Column("streamed", sa.Boolean(), nullable=False),
+        sa.Column("streamed", sa.SmallInteger(), nullable=False),
         *number("duration_us", "first_byte_us", "response_bytes"),
         *word("client", "session", "upstream_request_id"),
         sa.PrimaryKeyConstraint("request_id", name="pk_requests"),
