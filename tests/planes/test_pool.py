@@ -52,7 +52,7 @@ class Heard:
 
 async def start(pool: Pool, origin: Origin, message: bytes = REQUEST) -> tuple[Call, Heard]:
     heard = Heard()
-    call = pool.prepare(message, heard)
+    call = pool.prepare((message,), heard)
     await pool.start(PERMIT, origin, call)
     return call, heard
 
@@ -627,12 +627,12 @@ def test_abort_at_every_moment() -> None:
     async def story() -> None:
         async with upstream(silent) as provider, Pools() as pool:
             origin = at(provider.port, max_connections=1)
-            unsent = pool.prepare(REQUEST, Heard())
+            unsent = pool.prepare((REQUEST,), Heard())
             unsent.abort(UpstreamClosed("early", sent=True))
             await pool.start(PERMIT, origin, unsent)
             assert not (await failure_of(unsent)).sent
             call, _ = await start(pool, origin)
-            waiting = pool.prepare(REQUEST, Heard())
+            waiting = pool.prepare((REQUEST,), Heard())
             task = asyncio.ensure_future(pool.start(PERMIT, origin, waiting))
             await asyncio.sleep(0.02)
             waiting.abort(UpstreamClosed("while waiting", sent=True))

@@ -49,7 +49,7 @@ class Carrier:
         self.told = told
 
     def transmit(self, call: Call) -> None:
-        self.told.append(call.message)
+        self.told += call.message
 
     def fail(self, error: Exception) -> None:
         self.told.append(getattr(error, "code", None))
@@ -63,7 +63,7 @@ def test_all_records_of_a_turn_are_one_write_and_come_before_all_bytes() -> None
         turn = Turn(Books(told), loop)
         for number in range(3):
             turn.append(hold(number))
-            call = Call(b"call %d" % number, Deaf(), loop.create_future())
+            call = Call((b"call %d" % number,), Deaf(), loop.create_future())
             call.connection = Carrier(told)  # type: ignore[assignment]
             turn.call(Hold(hold(number)), call)
         turn.append(settle(7))

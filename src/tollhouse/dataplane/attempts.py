@@ -16,6 +16,9 @@ from tollhouse.upstream.providers import Lane
 if TYPE_CHECKING:
     from tollhouse.dataplane.exchange import Exchange
 
+COPIED_BYTES = 16 * 1024
+"""A body up to this size is joined with its head; for a larger one a second piece to write costs less than a copy."""
+
 
 async def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Attempt, ask: Ask) -> None:
     """One attempt, to its end. Raises UpstreamError; `sent` says whether the provider may have begun to work."""
@@ -40,13 +43,16 @@ async def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Att
     await call.done
 
 
-def request_bytes(head: RequestHead, lane: Lane, body: bytes) -> bytes:
-    """The request for the provider: our credential and framing, the client's other headers, its body."""
+def request_bytes(head: RequestHead, lane: Lane, body: bytes) -> tuple[bytes, ...]:
+    """The request for the provider, in pieces: our credential and framing, the client's other headers, its body."""
     target = lane.path + b"?" + head.query if head.query else lane.path
-    return b"POST %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+    size = len(body)
+    large = size > COPIED_BYTES
+    lines = b"POST %b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
         target,
         lane.fixed_headers,
         head.forwarded,
-        len(body),
-        body,
+        size,
+        b"" if large else body,
     )
+    return (lines, body) if large else (lines,)

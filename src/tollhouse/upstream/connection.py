@@ -42,7 +42,7 @@ class Call:
 
     __slots__ = ("connection", "deadline", "done", "ended_by_close", "first_byte_at", "message", "sent_at", "sink")
 
-    def __init__(self, message: bytes, sink: Sink, done: "asyncio.Future[None]") -> None:
+    def __init__(self, message: tuple[bytes, ...], sink: Sink, done: "asyncio.Future[None]") -> None:
         self.message = message
         self.sink = sink
         self.done = done
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
             return  # `connection_lost` is on its way, and sends it again elsewhere
         call.sent_at = monotonic()
         self.pool.busy.add(self)
-        self.transport.write(call.message)
+        self.transport.writelines(call.message)
 
     # --- asyncio.Protocol
 
@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
         self.fresh = True
         if not self.bytes_in:
             call.first_byte_at = monotonic()
-            call.message = b""  # can no longer be needed; a long stream must not hold a large body
+            call.message = ()  # can no longer be needed; a long stream must not hold a large body
         self.bytes_in += len(data)
         try:
             self.parser.feed_data(data)

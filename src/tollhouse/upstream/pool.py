@@ -61,9 +61,9 @@ class Pool:
         self._slots: dict[Origin, Slot] = {}
         self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
 
-    def prepare(self, message: bytes, sink: Sink) -> Call:
+    def prepare(self, message: tuple[bytes, ...], sink: Sink) -> Call:
         """A call not yet on its way, so that whoever made it can give it up at any time. `message` is the whole
-        request.
+        request, in pieces.
         """
         return Call(message, sink, self.loop.create_future())
 
