@@ -36,16 +36,17 @@ class Shippable(Protocol):
 class ShipperOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How soon, how many."""
 
-    interval_s: float = 0.25
+    interval_s: float = 0.1
     """The first waiting row is shipped after this at the latest. Whoever wants to read flushes first, and the journal
-    has it meanwhile; fewer, larger transactions cost less a row.
+    has it meanwhile. Fewer, larger transactions cost less a row, but on a gateway's one core calls wait while a batch is
+    made: at 1,000 calls a second 4.5 ms with 0.25 s, more than one call in a hundred.
     """
     eager_rows: int = 2_000
     """So many waiting rows are shipped at once. A commit writes every page it touched, one for each user at least: of
     200 users, 2,000 rows at a time cost a third less than 500.
     """
     batch_rows: int = 2_000
-    """Most rows of one transaction: it has the database for some 20 ms."""
+    """Most rows of one transaction: it has the database for 20 to 50 ms."""
     max_backlog: int = 50_000
     """Settlements waiting at which admission stops."""
     max_refused: int = 10_000
