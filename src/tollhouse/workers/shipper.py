@@ -38,8 +38,8 @@ class ShipperOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     interval_s: float = 0.1
     """The first waiting row is shipped after this at the latest. Whoever wants to read flushes first, and the journal
-    has it meanwhile. Fewer, larger transactions cost less a row, but on a gateway's one core calls wait while a batch is
-    made: at 1,000 calls a second 4.5 ms with 0.25 s, more than one call in a hundred.
+    has it meanwhile. Fewer, larger transactions cost less a row, but on a gateway's one core calls wait while a batch
+    is made: at 1,000 calls a second 4.5 ms with 0.25 s, more than one call in a hundred.
     """
     eager_rows: int = 2_000
     """So many waiting rows are shipped at once. A commit writes every page it touched, one for each user at least: of
