@@ -17,6 +17,7 @@ class Watched:
         self.phase, self.phase_tick, self.served, self.working, self.running = Phase.WORK, 0, True, False, None
         self.flow = self.transport = self
         self.write_paused = False
+        self.rests_until = 0
         self.looks: list[float] = []
 
     def is_closing(self) -> bool:
@@ -32,11 +33,8 @@ def rounds(count: int, seconds: float) -> tuple[list[Watched], Gate]:
 
 
 async def _rounds(count: int, seconds: float) -> tuple[list[Watched], Gate]:
-    def nobody(*_: Any) -> Any:
-        raise AssertionError("no request is made here")
-
     loop = asyncio.get_running_loop()
-    gate = Gate(EdgeOptions(), nobody, loop, Turn(ListJournal(), loop))
+    gate = Gate(EdgeOptions(), _nobody, loop, Turn(ListJournal(), loop))
     edges = [Watched() for _ in range(count)]
     gate.edges = cast("set[Edge]", set(edges))
     await asyncio.sleep(seconds)
@@ -58,3 +56,41 @@ def test_few_are_looked_at_together() -> None:
     edges, gate = rounds(SLICE, 1.5 * SWEEP_S)
     assert [len(edge.looks) for edge in edges] == [1] * SLICE
     assert gate.ticks == 1
+
+
+def test_one_that_rests_is_not_looked_at_until_something_can_be_due() -> None:
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        gate = Gate(EdgeOptions(keep_alive_s=5.0, head_timeout_s=10.0), _nobody, loop, Turn(ListJournal(), loop))
+        asked = 0
+
+        class Resting(Watched):
+            def is_closing(self) -> bool:
+                nonlocal asked
+                asked += 1
+                return False
+
+            def close(self) -> None:
+                self.looks.append(loop.time())
+
+        edge = Resting()
+        edge.phase = Phase.IDLE
+        gate.edges = cast("set[Edge]", {edge})
+        began = loop.time()
+        await asyncio.sleep(4.9)
+        assert asked == 1
+        edge.phase_tick = gate.ticks  # a call came and went
+        await asyncio.sleep(4.9)
+        assert asked == 2
+        assert edge.looks == []
+        await asyncio.sleep(1.0)
+        gate.close()
+        assert edge.looks
+        assert 4.9 + 5.0 <= edge.looks[0] - began <= 4.9 + 5.0 + 2 * SWEEP_S
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(story())
+
+
+def _nobody(*_: Any) -> Any:
+    raise AssertionError("no request is made here")

@@ -59,6 +59,7 @@ class Edge(Farewell):
         self.gate = gate
         self.phase = IDLE
         self.phase_tick = gate.ticks
+        self.rests_until = 0
         self.heads = HeadReader(gate.options.max_head_bytes)
         self.served = False
         self.head_bytes = 0
@@ -134,6 +135,7 @@ class Edge(Farewell):
         visitor.body_done = True
         self.phase = WORK
         self.phase_tick = self.gate.ticks
+        self.rests_until = 0
         visitor.arrived()
         if not visitor.response_complete:
             visitor.begin()
@@ -244,6 +246,7 @@ class Edge(Farewell):
         gate = self.gate
         self.phase = BODY
         self.phase_tick = gate.ticks
+        self.rests_until = 0
         visitor = self.cycle = gate.make_visitor(self, head)
         running = self.running
         if running is None or running.response_complete:

@@ -15,6 +15,8 @@ class Farewell(HttpToolsProtocol):
     gate: Gate
     phase: Phase
     phase_tick: int
+    rests_until: int
+    """The tick of the sweep before which nothing can be due."""
     deaf: bool
     """Nothing more is read from this client."""
     running: Any
@@ -25,6 +27,7 @@ class Farewell(HttpToolsProtocol):
     def set_phase(self, phase: Phase) -> None:
         self.phase = phase
         self.phase_tick = self.gate.ticks
+        self.rests_until = 0
 
     def write(self, data: bytes) -> None:
         """Bytes for this client, behind those that still wait for the end of the turn."""

@@ -80,7 +80,7 @@ class Gate:
         self._keep_alive_ticks = ceil(options.keep_alive_s / SWEEP_S)
         self._stall_ticks = ceil(options.stall_timeout_s / SWEEP_S)
         idle = min(self._keep_alive_ticks, self._limits[HEAD])
-        self._rests = (idle, self._limits[HEAD], self._limits[BODY], -1, -1)
+        self._soonest = (idle, self._limits[HEAD], self._limits[BODY], -1, -1)
         """By phase: so many ticks after its beginning nothing can be due."""
         self._to_sweep: list[Edge] = []
         self._pause_s = SWEEP_S
@@ -98,20 +98,30 @@ class Gate:
             self._to_sweep = list(self.edges)
             self._pause_s = SWEEP_S / max(1, -(-len(self._to_sweep) // SLICE))
         now = self.loop.time()
-        ticks, limits = self.ticks, self._rests
+        ticks = self.ticks
         for edge in self._to_sweep[-SLICE:]:
-            running = edge.running
-            if (  # nearly always, of very many: nothing is due, nothing is answered, nothing waits to be taken
-                ticks - edge.phase_tick <= limits[edge.phase]
-                and (running is None or running.response_complete)
-                and not edge.flow.write_paused
-                and not edge.transport.is_closing()
-            ):
-                continue
-            if edge in self.edges:
+            if edge.rests_until > ticks:
+                continue  # nearly always, of very many
+            if edge in self.edges and not self._rests(edge):
                 self._look_at(edge, now)
         del self._to_sweep[-SLICE:]
         self._timer = self.loop.call_later(self._pause_s, self._sweep)
+
+    def _rests(self, edge: "Edge") -> bool:
+        """Whether nothing is due, nothing is answered and nothing waits to be taken. Then it need not be looked at
+        before something can be due: whatever begins meanwhile ends the rest (`Edge.set_phase`, `Edge.whole`).
+        """
+        phase, running = edge.phase, edge.running
+        due = edge.phase_tick + self._soonest[phase] + 1
+        rests = (
+            due > self.ticks
+            and (running is None or running.response_complete or (phase is BODY and running is edge.cycle))
+            and not edge.flow.write_paused
+            and not edge.transport.is_closing()
+        )
+        if rests:
+            edge.rests_until = due
+        return rests
 
     def _look_at(self, edge: "Edge", now: float) -> None:
         age = self.ticks - edge.phase_tick
