@@ -245,11 +245,34 @@ def test_many_at_once_leave_nothing_behind() -> None:
     async def story() -> None:
         async with upstream(script) as provider, plane(provider.port) as running:
             await asyncio.gather(*[one(running, number) for number in range(100)])
-            await until(lambda: not running.gate.edges and not running.state.tasks)
+            await until(lambda: not running.gate.edges and not running.gate.working)
             assert not running.accounts.holds
             assert running.held == 0
             holds = [record for record in running.journal.records if hasattr(record, "hold_nusd")]
             assert len(holds) == len(running.settlements) == len({one.hold.attempt_id for one in running.settlements})
             assert not running.plane.pool.busy
+
+    run(story())
+
+
+def test_who_leaves_while_waiting_for_a_connection_is_waited_for_and_costs_nothing() -> None:
+    """A shutdown counts a call until its story is over, also when its client is gone and nothing was sent."""
+
+    async def story() -> None:
+        moment = Moment()
+        options = {"max_connections_per_origin": 1}
+        async with upstream(moment) as provider, plane(provider.port, pool=options) as running:
+            first, second = await running.client(), await running.client()
+            first.send(post(ask(stream=True)))
+            await moment.reached.wait()
+            second.send(post(ask()))
+            await until(lambda: len(running.accounts.holds) == 2)
+            second.writer.transport.abort()
+            await until(lambda: len(running.gate.edges) == 1)
+            assert len(running.gate.working) == 2
+            first.writer.transport.abort()
+            await until(lambda: not running.gate.working and not running.accounts.holds)
+            assert running.held == 0
+            assert SettleKind.VOIDED in [one.settle.kind for one in running.settlements]
 
     run(story())

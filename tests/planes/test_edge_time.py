@@ -59,7 +59,7 @@ def test_what_trickles_in_is_ended(wire: bytes, says: bytes) -> None:
             await asyncio.gather(trickling, return_exceptions=True)
             client.close()
             await until(lambda: not running.gate.edges)
-            assert not running.state.tasks
+            assert not running.gate.working
 
     run_in_virtual_time(story())
 

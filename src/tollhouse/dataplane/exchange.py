@@ -274,6 +274,7 @@ class Exchange(Visitor):
             if self.principal is not None:
                 self.note(0, "client_gone")
             return
+        self.gate.left_behind.add(self)  # a shutdown waits until its story is over
         relay, hold = self.relay, self.hold
         if relay is None or relay.call is None:
             return
@@ -282,7 +283,6 @@ class Exchange(Visitor):
         if hold is None or not relay.call.sent_at or (hold.settlement is None and self.cancel_stops_billing(hold)):
             relay.call.abort(gone)
         else:
-            self.gate.left_behind.add(self)
             self.edge.loop.call_later(self.plane.options.drain_s, relay.call.abort, gone)
 
     def has_left(self) -> bool:

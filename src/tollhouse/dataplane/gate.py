@@ -67,7 +67,7 @@ class Gate:
         self.loop = loop
         self.edges: set[Edge] = set()
         self.left_behind: set[Visitor] = set()
-        """Calls whose client is gone, but whose cost is still being learnt."""
+        """Calls whose client is gone, but whose story is not over: their cost is still being learnt."""
         self.ticks = 0
         self.buffered_bytes = 0
         self.draining = False

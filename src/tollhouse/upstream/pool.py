@@ -73,6 +73,7 @@ class Pool:
         `permit` is the proof that money is held (or none is needed): without it nothing can be sent. Raises
         UpstreamError before anything was sent; later failures come out of `call.done`.
         """
+        assert permit is not None
         slot = self._slots.get(origin) or self._slots.setdefault(origin, Slot(self, origin))
         connection = slot.take_idle() or await self._acquire(slot)
         if call.done.done():  # given up meanwhile
