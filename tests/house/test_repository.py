@@ -1,5 +1,6 @@
 """What is committed installs anywhere: locks are whole, hashed and free of addresses, and no file knows a machine."""
 
+import json
 import re
 import subprocess
 import tomllib
@@ -42,6 +43,17 @@ def test_a_lock_holds_names_versions_and_hashes_alone(path: Path) -> None:
     entry = re.compile(r"[a-z0-9-]+==[\w.!+]+( ; [^\n\\]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+\n")
     rest = entry.sub("", path.read_text())
     assert rest == ""
+
+
+def test_the_lock_of_npm_does_too() -> None:
+    locks = [path for path in tracked() if path.name == "package-lock.json"]
+    assert locks
+    for lock in locks:
+        packages = json.loads(lock.read_text())["packages"]
+        wanted = json.loads((lock.parent / "package.json").read_text())["dependencies"]
+        assert packages.pop("")["dependencies"] == wanted, "run `npm run lock`"
+        assert [name for name, package in packages.items() if "integrity" not in package] == []
+        assert [name for name, package in packages.items() if "resolved" in package] == [], "run `npm run lock`"
 
 
 @pytest.mark.parametrize(
