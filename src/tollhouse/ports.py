@@ -11,6 +11,7 @@ import msgspec
 
 from tollhouse.terms.events import Refused, Settlement
 from tollhouse.terms.people import Budget, Limits
+from tollhouse.terms.sessions import Session
 
 
 class LimitHolder(msgspec.Struct, frozen=True):
@@ -75,6 +76,13 @@ class BudgetReader(Protocol):
 
     def standing(self, budget: Budget) -> BudgetStanding:
         """The current window of this budget."""
+
+
+class SessionFinder(Protocol):
+    """Who is signed in, in this process's memory: never waits."""
+
+    def find(self, token: str) -> Session | None:
+        """The session of a cookie's value, and that it is in use; None when there is none, or it is over."""
 
 
 StatusReader = Callable[[], dict[str, Any]]

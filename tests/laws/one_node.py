@@ -31,6 +31,7 @@ from tollhouse.rules.metering import NOT_SENT, Ending
 from tollhouse.rules.prices import ModelFacts, Rates, rate_card
 from tollhouse.storage import directory
 from tollhouse.storage.database import Database
+from tollhouse.storage.image import load_image
 from tollhouse.storage.ledger import SqliteLedger, recount
 from tollhouse.storage.tables import budget_windows, budgets, ledger, requests
 from tollhouse.terms.ask import Ask
@@ -265,7 +266,7 @@ class Node:
 
     def look(self, user_id: str | None) -> None:
         now_s = self.clocks.wall_s
-        image = self.home.database.run_sync(lambda one: directory.load_image(one, user_id, now_s=now_s))
+        image = self.home.database.run_sync(lambda one: load_image(one, user_id, now_s=now_s))
         self.accounts.adopt(image)
         self.snapshot.replace(image, user_id)
 

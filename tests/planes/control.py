@@ -15,8 +15,8 @@ from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.ports import BudgetStanding
 from tollhouse.rules import budgets as budget_rules
 from tollhouse.rules import keys as key_rules
-from tollhouse.storage import directory
 from tollhouse.storage.database import Database
+from tollhouse.storage.image import load_image
 from tollhouse.storage.ledger import ship
 from tollhouse.terms.events import HoldRecord, Refused, SettleKind, Settlement, SettleRecord
 from tollhouse.terms.people import Budget, DirectoryImage, VirtualKey
@@ -46,7 +46,7 @@ class Plane:
     async def changed(self, user_id: str | None) -> None:
         self.told.append(user_id)
         now_s = self.now_ns // 10**9
-        self.image = await self.database.run(lambda connection: directory.load_image(connection, now_s=now_s))
+        self.image = await self.database.run(lambda connection: load_image(connection, now_s=now_s))
 
     async def shipped(self) -> None:
         self.shipped_calls += 1

@@ -298,7 +298,7 @@ def test_an_amount_is_edited_in_its_own_unit(desk: Desk, amount: str, edited: st
     ("body", "status"),
     [
         ({"scope": "user", "amount": "1"}, 400),
-        ({"scope": "team", "scope_id": "x", "amount": "1"}, 400),
+        ({"scope": "team", "scope_id": "x", "amount": "1"}, 404),
         ({"scope": "user", "scope_id": "nobody", "amount": "1"}, 404),
         ({"scope": "key", "scope_id": "key_0", "amount": "1"}, 404),
         ({"scope": "organisation", "scope_id": "other", "amount": "1"}, 400),

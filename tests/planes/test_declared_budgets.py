@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 
 from tests.planes.records import settlement
 from tollhouse.app.store import Store
-from tollhouse.settings import Money, Settings
+from tollhouse.settings import Settings
+from tollhouse.settings.sections import Money
 from tollhouse.storage import directory
 from tollhouse.storage.database import Database
 from tollhouse.terms.money import NUSD_PER_USD

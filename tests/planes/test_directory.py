@@ -15,6 +15,7 @@ from sqlalchemy import Connection, create_engine, inspect, text
 from tests.planes.records import settlement
 from tollhouse.storage import directory, migrations
 from tollhouse.storage.database import PAGE_BYTES, Database, DatabaseOptions
+from tollhouse.storage.image import load_image
 from tollhouse.storage.ledger import ship
 from tollhouse.terms.errors import StorageError
 from tollhouse.terms.names import ScopeKind
@@ -178,7 +179,7 @@ def test_the_image_holds_everything_or_one_users_part(connection: Connection) ->
     for number, window in enumerate(windows):
         ship(connection, [settlement(number, budgets=(window,), amount_nusd=number + 1)])
 
-    whole = directory.load_image(connection, now_s=25)
+    whole = load_image(connection, now_s=25)
     assert whole.users == (ALICE, User("bob", created_at_ns=7))
     assert whole.keys == (KEY, bob)
     assert {secret.digest for secret in whole.secrets} == {b"digest-1", b"digest-b"}
@@ -187,15 +188,15 @@ def test_the_image_holds_everything_or_one_users_part(connection: Connection) ->
         msgspec.structs.replace(budget, scope_name=named.get(budget.scope_id, "")) for budget in budgets
     )
     assert whole.posted == {("bud_1", 20): 2, ("bud_3", 0): 3, ("bud_5", 7): 4}
-    earlier = directory.load_image(connection, now_s=15)  # the clock was ahead when the last window was opened
+    earlier = load_image(connection, now_s=15)  # the clock was ahead when the last window was opened
     assert earlier.posted == {("bud_1", 10): 1, ("bud_1", 20): 2, ("bud_3", 0): 3, ("bud_5", 7): 4}
     assert earlier.read_at_s == 15
 
-    part = directory.load_image(connection, "alice", now_s=25)
+    part = load_image(connection, "alice", now_s=25)
     assert (part.users, part.keys, part.secrets) == ((ALICE,), (KEY,), (SECRET,))
     assert {budget.budget_id for budget in part.budgets} == {"bud_1", "bud_2", "bud_3"}
     assert part.posted == {("bud_1", 20): 2, ("bud_3", 0): 3}
-    assert directory.load_image(connection, "nobody", now_s=25).users == ()
+    assert load_image(connection, "nobody", now_s=25).users == ()
 
 
 # The database

@@ -243,9 +243,9 @@ def test_a_request_whose_last_attempt_was_voided_keeps_what_the_others_cost(conn
         assert (row.attempts, row.amount_nusd, row.kind, row.code) == expected
         assert list_requests(connection) == (row,)
         assert list_requests(connection, failed=row.code == "") == ()
-        assert count_admitted(connection, since_ns=T0_NS, user_id="alice") == 1
-    assert count_admitted(connection, since_ns=T0_NS, key_id="key_1") == 1
-    assert count_admitted(connection, since_ns=T0_NS + 13, key_id="key_1") == 0
+        assert count_admitted(connection, "user", since_ns=T0_NS)["alice"] == 1
+    assert count_admitted(connection, "key", since_ns=T0_NS)["key_1"] == 1
+    assert "key_1" not in count_admitted(connection, "key", since_ns=T0_NS + 13)
 
 
 def test_pages_of_the_log_run_through_both_tables(connection: Connection) -> None:
@@ -259,7 +259,7 @@ def test_pages_of_the_log_run_through_both_tables(connection: Connection) -> Non
         seen += page
     assert len({row.request_id for row in seen}) == len(seen) == 40
     assert tuple(seen) == list_requests(connection)
-    assert count_admitted(connection, since_ns=T0_NS, key_id="key_1") == 20
+    assert count_admitted(connection, "key", since_ns=T0_NS)["key_1"] == 20
     assert list_requests(connection, user_id="bob", key_id="key_1") == list_requests(connection, key_id="key_9") == ()
 
 
@@ -297,7 +297,7 @@ def test_later_attempts_are_sought_in_the_small_index(connection: Connection) ->
             plans.extend(row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
 
     list_requests(connection, user_id="alice")
-    count_admitted(connection, since_ns=T0_NS, user_id="alice")
+    count_admitted(connection, "user", since_ns=T0_NS)
     sought = {plan.partition(" (")[0] for plan in plans if " later " in plan}
     assert sought == {"SEARCH later USING INDEX ix_ledger_request_id_attempt"}
 

@@ -3,7 +3,8 @@
 import pytest
 
 from tollhouse.app import providers
-from tollhouse.settings import ProviderSettings, Settings
+from tollhouse.settings import Settings
+from tollhouse.settings.sections import ProviderSettings
 from tollhouse.terms.errors import SettingsError
 
 

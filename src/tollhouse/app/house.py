@@ -39,8 +39,10 @@ from tollhouse.rules import keys
 from tollhouse.rules.budgets import window_of
 from tollhouse.rules.catalog import Catalogue
 from tollhouse.settings import Settings
-from tollhouse.storage import directory, requests
+from tollhouse.storage import requests
 from tollhouse.storage.catalog import open_catalogue
+from tollhouse.storage.image import load_image
+from tollhouse.storage.requests import HOLDER_KINDS
 from tollhouse.telemetry import Gauges, Telemetry
 from tollhouse.terms.errors import Refusal, SettingsError
 from tollhouse.terms.people import BudgetWindow, VirtualKey
@@ -140,15 +142,25 @@ class House:
 
     def _restore_limits(self, connection: Any) -> None:
         """Limits per day and month count what the request log has of earlier runs of this process."""
+        holders = {holder.name: holder for holder in self.snapshot.calendar_holders()}
+        if not holders:
+            return
         now_s, timezone = time.time(), self.settings.money.timezone
         day_ns, month_ns = (
             window_of(window, timezone, now_s, None)[0] * 10**9 for window in (BudgetWindow.DAY, BudgetWindow.MONTH)
         )
-        for user_or_key, holder in self.snapshot.calendar_holders():
-            today, month = (
-                requests.count_admitted(connection, since_ns=since_ns, **user_or_key) for since_ns in (day_ns, month_ns)
-            )
-            self.limiter.restore(holder, requests_today=today, requests_this_month=month)
+        monthly = any(holder.limits.requests_per_month is not None for holder in holders.values())
+        for kind in HOLDER_KINDS:
+            today = requests.count_admitted(connection, kind, since_ns=day_ns)
+            month = requests.count_admitted(connection, kind, since_ns=month_ns) if monthly else today
+            for holder_id in month.keys() | today.keys():
+                holder = holders.get(f"{kind}:{holder_id}")
+                if holder is not None:
+                    self.limiter.restore(
+                        holder,
+                        requests_today=today.get(holder_id, 0),
+                        requests_this_month=month.get(holder_id, 0),
+                    )
 
     def _open_catalogue(self, price_ids: dict[str, str]) -> Catalogue:
         try:
@@ -227,7 +239,10 @@ class House:
     async def changed(self, user_id: str | None) -> None:
         """Make a committed change effective: the next request sees it."""
         now_s = int(time.time())
-        image = await self.store.database.run(lambda connection: directory.load_image(connection, user_id, now_s=now_s))
+        timezone = self.settings.money.timezone
+        image = await self.store.database.run(
+            lambda connection: load_image(connection, user_id, now_s=now_s, timezone=timezone)
+        )
         self.accounts.adopt(image)
         self.snapshot.replace(image, user_id)
 

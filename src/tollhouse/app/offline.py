@@ -13,7 +13,7 @@ from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.ports import BudgetStanding
 from tollhouse.rules.budgets import window_of
 from tollhouse.settings import Settings
-from tollhouse.storage import directory
+from tollhouse.storage.image import load_image
 from tollhouse.terms.people import Budget
 
 
@@ -36,7 +36,10 @@ async def offline_api(settings: Settings) -> AsyncIterator[FastAPI]:
     store = Store(settings)
     await store.open()
     try:
-        image = await store.database.run(lambda connection: directory.load_image(connection, now_s=int(time.time())))
+        timezone = settings.money.timezone
+        image = await store.database.run(
+            lambda connection: load_image(connection, now_s=int(time.time()), timezone=timezone)
+        )
 
         async def changed(_user_id: str | None) -> None:
             """No snapshot to refresh."""

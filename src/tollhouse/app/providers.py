@@ -10,7 +10,8 @@ import msgspec
 from tollhouse.rules.access import admits
 from tollhouse.rules.catalog import PriceOverride, ReviewedProvider
 from tollhouse.rules.credential_kinds import upstream_problem
-from tollhouse.settings import ProviderSettings, Settings, read_secret
+from tollhouse.settings import Settings, read_secret
+from tollhouse.settings.sections import ProviderSettings
 from tollhouse.storage.catalog import load_reviewed
 from tollhouse.terms.errors import SettingsError
 from tollhouse.upstream.local import LocalModelOptions, find_weights

@@ -2,7 +2,8 @@
 
 Three rules, checked before a byte of the body is read:
 
-1. A request that no row of `PERMISSIONS` names does not exist (404), whatever the router knows.
+1. A request that no row of `PERMISSIONS` names does not exist (404), whatever the router knows. A row names an action
+   of `rules.roles`, whose table says which roles go how far with it, or one of the few special ways in.
 2. A credential that is shown is the one that counts: the master key makes an owner, a valid virtual key its holder,
    anything else is a 401, also on the Unix socket.
 3. Without a credential, only who came by the Unix socket (or in-process) is owner: ASGI gives such a connection a
@@ -12,7 +13,9 @@ No cookies exist here, so no other site can make a browser act for its user.
 """
 
 import hmac
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 import msgspec
 from fastapi import Request
@@ -22,16 +25,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.problems import Problem, problem_response
-from tollhouse.terms.people import VirtualKey
+from tollhouse.rules.roles import Action, Reach, reach, teams_within
+from tollhouse.terms.people import Role, VirtualKey
 
 
 class Permission(StrEnum):
-    """What a route asks of its caller."""
+    """What a route asks of its caller besides the actions of `rules.roles`."""
 
     PUBLIC = "public"
     METRICS = "metrics"
     """Owner, or anybody when the operator opened it."""
-    OWNER = "owner"
     OWNER_BEARER = "owner_bearer"
     """Owner, by the master key in `Authorization: Bearer` and no other way: the route takes a body of any type, also of
     those that a web page can make a browser send.
@@ -42,54 +45,73 @@ class Permission(StrEnum):
     """Only by a virtual key: it asks about itself."""
 
 
-PERMISSIONS: dict[tuple[str, str], Permission] = {
+PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
     ("GET", "/healthz"): Permission.PUBLIC,
     ("GET", "/readyz"): Permission.PUBLIC,
     ("GET", "/metrics"): Permission.METRICS,
     ("GET", "/api/docs"): Permission.PUBLIC,  # what every installation has alike; says nothing of this one
     ("GET", "/api/openapi.json"): Permission.PUBLIC,
     ("GET", "/api/v1/me"): Permission.KEY,
-    ("GET", "/api/v1/status"): Permission.OWNER,
-    ("GET", "/api/v1/models"): Permission.OWNER,
-    ("GET", "/api/v1/usage"): Permission.OWNER,
-    ("GET", "/api/v1/requests"): Permission.OWNER,
+    ("GET", "/api/v1/status"): Action.READ_SYSTEM,
+    ("GET", "/api/v1/models"): Action.READ_MODELS,
+    ("GET", "/api/v1/usage"): Action.READ_USAGE,
+    ("GET", "/api/v1/requests"): Action.READ_REQUESTS,
     ("GET", "/api/v1/requests/{request_id}"): Permission.OWN_CALL,
-    ("POST", "/api/v1/keys"): Permission.OWNER,
-    ("GET", "/api/v1/keys"): Permission.OWNER,
-    ("GET", "/api/v1/keys/{key_id}"): Permission.OWNER,
-    ("PATCH", "/api/v1/keys/{key_id}"): Permission.OWNER,
-    ("DELETE", "/api/v1/keys/{key_id}"): Permission.OWNER,
-    ("POST", "/api/v1/keys/{key_id}/rotate"): Permission.OWNER,
-    ("POST", "/api/v1/budgets"): Permission.OWNER,
-    ("GET", "/api/v1/budgets"): Permission.OWNER,
-    ("GET", "/api/v1/budgets/{budget_id}"): Permission.OWNER,
-    ("PATCH", "/api/v1/budgets/{budget_id}"): Permission.OWNER,
-    ("DELETE", "/api/v1/budgets/{budget_id}"): Permission.OWNER,
-    ("POST", "/api/v1/users"): Permission.OWNER,
-    ("GET", "/api/v1/users"): Permission.OWNER,
+    ("POST", "/api/v1/keys"): Action.WRITE_KEYS,
+    ("GET", "/api/v1/keys"): Action.READ_KEYS,
+    ("GET", "/api/v1/keys/{key_id}"): Action.READ_KEYS,
+    ("PATCH", "/api/v1/keys/{key_id}"): Action.WRITE_KEYS,
+    ("DELETE", "/api/v1/keys/{key_id}"): Action.WRITE_KEYS,
+    ("POST", "/api/v1/keys/{key_id}/rotate"): Action.WRITE_KEYS,
+    ("POST", "/api/v1/budgets"): Action.WRITE_BUDGETS,
+    ("GET", "/api/v1/budgets"): Action.READ_BUDGETS,
+    ("GET", "/api/v1/budgets/{budget_id}"): Action.READ_BUDGETS,
+    ("PATCH", "/api/v1/budgets/{budget_id}"): Action.WRITE_BUDGETS,
+    ("DELETE", "/api/v1/budgets/{budget_id}"): Action.WRITE_BUDGETS,
+    ("POST", "/api/v1/users"): Action.WRITE_USERS,
+    ("GET", "/api/v1/users"): Action.READ_USERS,
     # A user id is any string, slashes included. Block and unblock differ from the user itself by method.
-    ("POST", "/api/v1/users/{user_id:path}/block"): Permission.OWNER,
-    ("POST", "/api/v1/users/{user_id:path}/unblock"): Permission.OWNER,
-    ("GET", "/api/v1/users/{user_id:path}"): Permission.OWNER,
-    ("PATCH", "/api/v1/users/{user_id:path}"): Permission.OWNER,
+    ("POST", "/api/v1/users/{user_id:path}/block"): Action.WRITE_USERS,
+    ("POST", "/api/v1/users/{user_id:path}/unblock"): Action.WRITE_USERS,
+    ("GET", "/api/v1/users/{user_id:path}"): Action.READ_USERS,
+    ("PATCH", "/api/v1/users/{user_id:path}"): Action.WRITE_USERS,
     ("POST", "/key/generate"): Permission.OWNER_BEARER,
     ("GET", "/key/info"): Permission.OWNER_BEARER,
     ("POST", "/key/update"): Permission.OWNER_BEARER,
     ("POST", "/key/delete"): Permission.OWNER_BEARER,
 }
 
+NO_TEAMS: Mapping[str, Role] = MappingProxyType({})
+
 _ROWS = tuple((method, compile_path(path)[0], permission) for (method, path), permission in PERMISSIONS.items())
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks: the owner (`key` is None), the holder of a virtual key, or nobody."""
+    """Who asks: somebody with a role, the holder of a virtual key (who has none here), or nobody.
 
-    owner: bool = False
+    `user_id` is empty for the operator, who came by the master key or the Unix socket.
+    """
+
+    role: Role | None = None
+    user_id: str = ""
+    team_roles: Mapping[str, Role] = NO_TEAMS
     key: VirtualKey | None = None
+
+    @property
+    def owner(self) -> bool:
+        return self.role is Role.OWNER
+
+    def reach(self, action: Action) -> Reach:
+        """How far they go with an action."""
+        return reach(self.role, self.team_roles, action)
+
+    def teams_within(self, action: Action) -> frozenset[str]:
+        """The teams in which they may do it by a role there; of use when the reach is TEAM."""
+        return teams_within(self.team_roles, action)
 
 
 NOBODY = Caller()
-OWNER = Caller(owner=True)
+OWNER = Caller(Role.OWNER)
 
 
 def caller_of(request: Request) -> Caller:
@@ -133,9 +155,19 @@ class Gate:
                 raise Problem(
                     403, "key_only", "This is about a virtual key: call it with one in `Authorization: Bearer`."
                 )
+        elif isinstance(permission, Action):
+            if caller.reach(permission) is Reach.NONE:
+                raise forbidden(caller, permission)
         elif not caller.owner and permission is not Permission.OWN_CALL:
             raise Problem(403, "owner_only", "This is for the owner: show the master key, not a virtual key.")
         return caller
+
+
+def forbidden(caller: Caller, action: Action) -> Problem:
+    """403 of somebody known whose role does not go there."""
+    if caller.key is not None:
+        return Problem(403, "owner_only", "This is for the owner: show the master key, not a virtual key.")
+    return Problem(403, "forbidden", f"Your role ({caller.role}) may not do this ({action}). Ask an admin.")
 
 
 def bounded(receive: Receive, max_body_bytes: int) -> Receive:
@@ -153,7 +185,7 @@ def bounded(receive: Receive, max_body_bytes: int) -> Receive:
     return receive_some
 
 
-def permission_of(method: str, path: str) -> Permission:
+def permission_of(method: str, path: str) -> Permission | Action:
     """Raises Problem: 404 for a path nobody may know, 405 for a method it has not."""
     allowed = []
     for row_method, pattern, permission in _ROWS:

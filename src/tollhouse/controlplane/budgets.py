@@ -27,7 +27,7 @@ from tollhouse.controlplane.shapes import (
 )
 from tollhouse.controlplane.times import iso_ns, iso_s
 from tollhouse.rules.budgets import describe_amount, parse_budget, zone_of
-from tollhouse.storage import directory
+from tollhouse.storage import directory, teams
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
 from tollhouse.terms.people import Budget, BudgetEdge, BudgetUnit, BudgetWindow
 
@@ -40,7 +40,7 @@ _BARE = re.compile(r"\d[\d_,.]*\s*[kmb]?", re.IGNORECASE)
 
 class BudgetIn(Input):
     scope: ScopeKind
-    scope_id: str | None = Field(None, max_length=256, description="User id or key id; nothing for the organisation")
+    scope_id: str | None = Field(None, max_length=256, description="Team, user or key id; nothing for the organisation")
     amount: str = Field(
         max_length=100, description="Such as `20/month`, `$5/day`, `1M tokens/month`, `90 requests/day`"
     )
@@ -159,7 +159,9 @@ def _budget_out(deps: ControlDeps, budget: Budget, names: dict[str, str]) -> Bud
 
 @router.post("", status_code=201)
 async def create_budget(body: BudgetIn, deps: Deps) -> BudgetOut:
-    """Set a hard cap over the organisation, a user (all their keys together) or one key; effective on the next call."""
+    """Set a hard cap over the organisation, a team, a user (all their keys together) or one key; effective on the next
+    call.
+    """
     scope_id = _scope_id(body)
     budget = new_budget(deps, body.amount, body.scope, scope_id, timezone=body.timezone, edge=body.edge, field="amount")
 
@@ -248,6 +250,10 @@ def _scope_id(body: BudgetIn) -> str:
 def _user_of(connection: Connection, scope: ScopeKind, scope_id: str) -> str | None:
     """Whose part of the directory a budget stands in; None is everybody's. Raises Problem (404)."""
     if scope is ScopeKind.ORGANISATION:
+        return None
+    if scope is ScopeKind.TEAM:
+        if teams.get_team(connection, scope_id) is None:
+            raise not_found("team", scope_id, "`tollhouse teams list` shows those there are.")
         return None
     if scope is ScopeKind.USER:
         if directory.get_user(connection, scope_id) is None:

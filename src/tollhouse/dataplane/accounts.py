@@ -293,4 +293,5 @@ def hold_record(
         purse.keys,
         caller.client,
         caller.session,
+        "" if principal.team is None else principal.team.team_id,
     )

@@ -348,12 +348,11 @@ def admit(principal: Principal, attempt: Attempt) -> None:
 
     Raises Refusal (400: clients show a 403 as a failed login).
     """
-    models = principal.key.models
-    if models is None or admits(models, f"{attempt.provider.name}/{attempt.upstream_model}"):
-        return
-    name = principal.key.name or principal.key.key_id
-    message = f"The key {name} may not use {attempt.requested_model!r}; it may use: {', '.join(models) or 'none'}."
-    raise Refusal(400, "model_not_allowed", message, scope=f"key {name}")
+    for models in principal.models:
+        if not admits(models, f"{attempt.provider.name}/{attempt.upstream_model}"):
+            name = principal.key.name or principal.key.key_id
+            what = f"may not use {attempt.requested_model!r}; it may use: {', '.join(models) or 'none'}."
+            raise Refusal(400, "model_not_allowed", f"The key {name} {what}", scope=f"key {name}")
 
 
 def estimate_tokens(ask: Ask) -> int:

@@ -60,7 +60,9 @@ def answer_models(exchange: "Exchange", principal: Principal) -> None:
     """`GET /v1/models` and `/v1/models/{id}` in the caller's dialect: what this key may use, by name."""
     dialect = exchange.dialect
     names = dict.fromkeys(
-        name for name, spoken in exchange.plane.planner.models() if admits(principal.key.models, name)
+        name
+        for name, spoken in exchange.plane.planner.models()
+        if all(admits(models, name) for models in principal.models)
     )
     _, _, wanted = exchange.head.path.partition(b"/models/")
     headers = b"content-type: application/json\r\n" + answer_headers.own(exchange)

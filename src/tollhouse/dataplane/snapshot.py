@@ -8,33 +8,74 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tollhouse.ports import LimitHolder
+from tollhouse.rules.plans import limits_in_force, plan_in_force
 from tollhouse.terms.names import ScopeKind
-from tollhouse.terms.people import Budget, DirectoryImage, User, VirtualKey
+from tollhouse.terms.people import NO_LIMITS, Budget, BudgetEdge, DirectoryImage, Plan, Team, User, VirtualKey
 
 if TYPE_CHECKING:
     from tollhouse.dataplane.holds import Purse
 
 
+SIGNED_IN = "session"
+"""Stands where a key's id does for a call by a signed-in browser."""
+
+
 class Principal:
-    """Who a call belongs to, with everything that holds for it: limits and budgets of the organisation, the user and
-    the key.
+    """Who a call belongs to, with everything that holds for it: limits, models and budgets of the organisation, the
+    team, the user and the key, and of their plans.
+
+    models             lists of globs, each of which must admit a model
+    max_output_tokens  most output tokens of one call by the plans; None when no plan says; `clamps` is what happens
+                       to a call that asks for more
     """
 
-    __slots__ = ("budgets", "holders", "key", "lasting", "purse", "user")
+    __slots__ = (
+        "budgets",
+        "clamps",
+        "holders",
+        "key",
+        "lasting",
+        "max_output_tokens",
+        "models",
+        "plan_id",
+        "purse",
+        "team",
+        "user",
+    )
 
-    def __init__(self, key: VirtualKey, user: User, budgets: tuple[Budget, ...]) -> None:
+    def __init__(
+        self,
+        key: VirtualKey,
+        user: User,
+        budgets: tuple[Budget, ...],
+        team: Team | None = None,
+        plans: tuple[Plan | None, Plan | None, Plan | None] = (None, None, None),
+    ) -> None:
+        """`plans` are those in force of the team, the user and the key."""
         self.key = key
         self.user = user
+        self.team = team
         self.budgets = budgets
         self.purse: Purse | None = None
         """Where the accounts keep what they have looked up of `budgets`."""
         self.lasting = key.expires_at_ns is None
         """Stays valid until somebody changes the directory; without an expiry of the key or one of its secrets."""
-        self.holders = tuple(
-            LimitHolder(name, limits)
-            for name, limits in ((f"user:{user.user_id}", user.limits), (f"key:{key.key_id}", key.limits))
-            if any(value is not None for value in (getattr(limits, field) for field in limits.__struct_fields__))
-        )
+        of_team, of_user, of_key = plans
+        named = [
+            (f"user:{user.user_id}", limits_in_force(user.limits, of_user)),
+            (f"key:{key.key_id}", limits_in_force(key.limits, of_key)),
+        ]
+        if team is not None:
+            named.insert(0, (f"team:{team.team_id}", limits_in_force(team.limits, of_team)))
+        self.holders = tuple(LimitHolder(name, limits) for name, limits in named if limits != NO_LIMITS)
+        given = [plan for plan in plans if plan is not None]
+        self.plan_id = next((plan.plan_id for plan in reversed(given)), "")
+        """The plan nearest to the call: the key's, else the user's, else the team's."""
+        lists = (*((plan.models) for plan in given), None if team is None else team.models, key.models)
+        self.models = tuple(dict.fromkeys(globs for globs in lists if globs is not None))
+        caps = [plan.max_output_tokens for plan in given if plan.max_output_tokens is not None]
+        self.max_output_tokens = min(caps, default=None)
+        self.clamps = all(plan.edge is BudgetEdge.CLAMP for plan in given)
 
 
 class Proof:
@@ -66,19 +107,40 @@ class Snapshot:
         self.version = 0
         """Counts changes: what was found in another version must be looked up again."""
         self._digests_of_user: dict[str, list[bytes]] = defaultdict(list)
+        self._users: dict[str, User] = {}
+        self._teams: dict[str, Team] = {}
+        self._plans: dict[str, Plan] = {}
+        self._budgets: dict[tuple[ScopeKind, str], tuple[Budget, ...]] = {}
+        """Of the organisation, the teams and the users."""
+        self._keyless: dict[str, dict[str, Principal]] = {}
+        """By user and by how they showed who they are."""
 
-    def calendar_holders(self) -> Iterator[tuple[dict[str, str], LimitHolder]]:
-        """Whose requests are limited by day or month: ({`user_id` or `key_id`: …}, holder), each once."""
-        found: dict[str, tuple[dict[str, str], LimitHolder]] = {}
+    def calendar_holders(self) -> Iterator[LimitHolder]:
+        """Whose requests are limited by day or month, each once: of users also those without a key."""
+        found: dict[str, LimitHolder] = {}
         for secret in self.by_digest.values():
-            principal = secret.principal
-            for holder in principal.holders:
-                limits = holder.limits
-                if limits.requests_per_day is not None or limits.requests_per_month is not None:
-                    of_user = holder.name == f"user:{principal.user.user_id}"
-                    who = {"user_id": principal.user.user_id} if of_user else {"key_id": principal.key.key_id}
-                    found[holder.name] = who, holder
-        yield from found.values()
+            found.update((holder.name, holder) for holder in secret.principal.holders)
+        for user in self._users.values():
+            limits = limits_in_force(user.limits, plan_in_force(self._plans, user.plan_id))
+            found.setdefault(f"user:{user.user_id}", LimitHolder(f"user:{user.user_id}", limits))
+        for holder in found.values():
+            if holder.limits.requests_per_day is not None or holder.limits.requests_per_month is not None:
+                yield holder
+
+    def of_user(self, user_id: str, via: str = SIGNED_IN) -> Principal | None:
+        """Who a user is without a virtual key: signed in, or by a token of the application's own. `via` stands where
+        the key's id does, in the ledger too. None for an unknown user; whether they are blocked is the caller's to ask.
+        """
+        by_user = self._keyless.get(user_id)
+        if by_user is None:
+            if user_id not in self._users:
+                return None
+            by_user = self._keyless[user_id] = {}
+        principal = by_user.get(via)
+        if principal is None:
+            key = VirtualKey(via, user_id, name=via)
+            principal = by_user[via] = self._principal(key, self._users[user_id])
+        return principal
 
     def replace(self, image: DirectoryImage, user_id: str | None) -> None:
         """Take over an image: of one user (his old entries go), or of everybody."""
@@ -86,28 +148,45 @@ class Snapshot:
         if user_id is None:
             self.by_digest.clear()
             self._digests_of_user.clear()
+            self._users.clear()
+            self._keyless.clear()
+            self._budgets.clear()
         else:
             for digest in self._digests_of_user.pop(user_id, ()):
                 self.by_digest.pop(digest, None)
-        users = {user.user_id: user for user in image.users}
+            self._keyless.pop(user_id, None)
+        self._teams = {team.team_id: team for team in image.teams}
+        self._plans = {plan.plan_id: plan for plan in image.plans}
+        self._users.update((user.user_id, user) for user in image.users)
         budgets: dict[tuple[ScopeKind, str], list[Budget]] = defaultdict(list)
         for budget in image.budgets:
             budgets[budget.scope, budget.scope_id].append(budget)
-        principals: dict[str, Principal] = {}
-        for key in image.keys:
-            user = users[key.user_id]
-            principals[key.key_id] = Principal(
-                key,
-                user,
-                (
-                    *budgets[ScopeKind.ORGANISATION, user.org_id],
-                    *budgets[ScopeKind.USER, user.user_id],
-                    *budgets[ScopeKind.KEY, key.key_id],
-                ),
-            )
+        if user_id is not None:
+            self._budgets.pop((ScopeKind.USER, user_id), None)
+        self._budgets.update((scope, tuple(some)) for scope, some in budgets.items())
+        principals = {key.key_id: self._principal(key, self._users[key.user_id]) for key in image.keys}
+        for key in image.keys:  # their budgets stand in their principals
+            self._budgets.pop((ScopeKind.KEY, key.key_id), None)
         for secret in image.secrets:
             principal = principals[secret.key_id]
             if secret.expires_at_ns is not None:
                 principal.lasting = False
             self.by_digest[secret.digest] = Secret(secret.digest, principal, secret.expires_at_ns)
             self._digests_of_user[principal.user.user_id].append(secret.digest)
+
+    def _principal(self, key: VirtualKey, user: User) -> Principal:
+        team = self._teams.get(key.team_id or user.team_id or "")
+        found = (
+            plan_in_force(self._plans, None if team is None else team.plan_id),
+            plan_in_force(self._plans, user.plan_id),
+            plan_in_force(self._plans, key.plan_id),
+        )
+        scopes = [
+            (ScopeKind.ORGANISATION, str(user.org_id)),
+            (ScopeKind.USER, user.user_id),
+            (ScopeKind.KEY, key.key_id),
+        ]
+        if team is not None:
+            scopes.insert(1, (ScopeKind.TEAM, team.team_id))
+        budgets = tuple(budget for scope in scopes for budget in self._budgets.get(scope, ()))
+        return Principal(key, user, budgets, team, found)

@@ -5,12 +5,12 @@ Changing something is: get, `msgspec.structs.replace`, update, all inside one `d
 the cursor is the last id seen.
 """
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
+from tollhouse.storage.rows import decode_globs, decode_limits, decode_mapping, encode, page
 from tollhouse.storage.tables import budget_windows, budgets, key_secrets, users, virtual_keys
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
 from tollhouse.terms.people import (
@@ -18,21 +18,11 @@ from tollhouse.terms.people import (
     BudgetEdge,
     BudgetUnit,
     BudgetWindow,
-    DirectoryImage,
     KeySecret,
-    Limits,
+    Role,
     User,
     VirtualKey,
 )
-
-MAX_PAGE = 1000
-"""Most rows of one page, whatever is asked for."""
-
-_encode = msgspec.json.Encoder().encode
-_limits = msgspec.json.Decoder(Limits)
-_mapping = msgspec.json.Decoder(dict[str, Any])
-_globs = msgspec.json.Decoder(tuple[str, ...])
-
 
 # Users
 
@@ -53,12 +43,12 @@ def ensure_user(connection: Connection, user_id: str, now_ns: int, org_id: str =
 
 def get_user(connection: Connection, user_id: str) -> User | None:
     row = connection.execute(select(users).where(users.c.user_id == user_id)).one_or_none()
-    return None if row is None else _user(row)
+    return None if row is None else user_of(row)
 
 
 def list_users(connection: Connection, *, cursor: str = "", limit: int = 100) -> tuple[User, ...]:
     """At most `limit` users with an id after `cursor`."""
-    return tuple(map(_user, _page(connection, users, users.c.user_id, cursor, limit)))
+    return tuple(map(user_of, page(connection, users, users.c.user_id, cursor, limit)))
 
 
 def update_user(connection: Connection, user: User) -> bool:
@@ -81,7 +71,7 @@ def create_key(connection: Connection, key: VirtualKey, secret: KeySecret) -> No
 
 def get_key(connection: Connection, key_id: str) -> VirtualKey | None:
     row = connection.execute(select(virtual_keys).where(virtual_keys.c.key_id == key_id)).one_or_none()
-    return None if row is None else _key(row)
+    return None if row is None else key_of(row)
 
 
 def list_keys(
@@ -89,7 +79,7 @@ def list_keys(
 ) -> tuple[VirtualKey, ...]:
     """At most `limit` keys with an id after `cursor`, revoked ones too; of one user when asked."""
     of_user = () if user_id is None else (virtual_keys.c.user_id == user_id,)
-    return tuple(map(_key, _page(connection, virtual_keys, virtual_keys.c.key_id, cursor, limit, *of_user)))
+    return tuple(map(key_of, page(connection, virtual_keys, virtual_keys.c.key_id, cursor, limit, *of_user)))
 
 
 def update_key(connection: Connection, key: VirtualKey) -> bool:
@@ -125,7 +115,7 @@ def add_secret(connection: Connection, secret: KeySecret, *, others_expire_at_ns
 def list_secrets(connection: Connection, key_id: str) -> tuple[KeySecret, ...]:
     """The secrets of one key, oldest first, ended ones too."""
     query = select(key_secrets).where(key_secrets.c.key_id == key_id).order_by(key_secrets.c.created_at_ns)
-    return tuple(map(_secret, connection.execute(query)))
+    return tuple(map(secret_of, connection.execute(query)))
 
 
 def revoke_key(connection: Connection, key_id: str, now_ns: int) -> VirtualKey | None:
@@ -151,7 +141,7 @@ def create_budget(connection: Connection, budget: Budget) -> bool:
 
 def get_budget(connection: Connection, budget_id: str) -> Budget | None:
     row = connection.execute(select(budgets).where(budgets.c.budget_id == budget_id)).one_or_none()
-    return None if row is None else _budget(row)
+    return None if row is None else budget_of(row)
 
 
 def list_budgets(
@@ -166,7 +156,7 @@ def list_budgets(
     wanted = [] if scope is None else [budgets.c.scope == scope.value]
     if scope_id is not None:
         wanted.append(budgets.c.scope_id == scope_id)
-    return tuple(map(_budget, _page(connection, budgets, budgets.c.budget_id, cursor, limit, *wanted)))
+    return tuple(map(budget_of, page(connection, budgets, budgets.c.budget_id, cursor, limit, *wanted)))
 
 
 def update_budget(connection: Connection, budget: Budget) -> bool:
@@ -199,121 +189,63 @@ def posted_windows(connection: Connection, budget_id: str) -> dict[int, int]:
     return {row.window_start_s: row.posted for row in connection.execute(query)}
 
 
-# The data plane's image
-
-
-def load_image(connection: Connection, user_id: str | None = None, *, now_s: int) -> DirectoryImage:
-    """Everything, or one user's part: their row, keys, secrets and budgets; the organisation's budgets are in both.
-
-    An unknown user gives an image without users and keys. Revoked keys and ended secrets are included: they are
-    refused by name.
-    """
-    if user_id is None:
-        whose_users = whose_keys = whose_budgets = None
-    else:
-        whose_users = users.c.user_id == user_id
-        whose_keys = virtual_keys.c.user_id == user_id
-        keys_of_user = select(virtual_keys.c.key_id).where(whose_keys)
-        whose_budgets = or_(
-            budgets.c.scope == ScopeKind.ORGANISATION.value,
-            and_(budgets.c.scope == ScopeKind.USER.value, budgets.c.scope_id == user_id),
-            and_(budgets.c.scope == ScopeKind.KEY.value, budgets.c.scope_id.in_(keys_of_user)),
-        )
-    secrets = select(key_secrets)
-    if whose_keys is not None:
-        secrets = secrets.join(virtual_keys, virtual_keys.c.key_id == key_secrets.c.key_id).where(whose_keys)
-    keys = tuple(map(_key, _all(connection, virtual_keys, whose_keys)))
-    names = {key.key_id: key.name for key in keys}
-    chosen = tuple(
-        msgspec.structs.replace(budget, scope_name=names.get(budget.scope_id, ""))
-        if budget.scope is ScopeKind.KEY
-        else budget
-        for budget in map(_budget, _all(connection, budgets, whose_budgets))
-    )
-    return DirectoryImage(
-        users=tuple(map(_user, _all(connection, users, whose_users))),
-        keys=keys,
-        secrets=tuple(map(_secret, connection.execute(secrets))),
-        budgets=chosen,
-        posted=_latest_windows(connection, None if user_id is None else [budget.budget_id for budget in chosen], now_s),
-        read_at_s=now_s,
-    )
-
-
-def _latest_windows(connection: Connection, budget_ids: list[str] | None, now_s: int) -> dict[tuple[str, int], int]:
-    windows = budget_windows.c
-    begun = case((windows.window_start_s <= now_s, windows.window_start_s), else_=0)
-    newest = select(windows.budget_id, func.max(begun).label("start")).group_by(windows.budget_id)
-    if budget_ids is not None:
-        newest = newest.where(windows.budget_id.in_(budget_ids))
-    last = newest.subquery()
-    query = select(windows.budget_id, windows.window_start_s, windows.posted).join(
-        last, and_(windows.budget_id == last.c.budget_id, windows.window_start_s >= last.c.start)
-    )
-    return {(row.budget_id, row.window_start_s): row.posted for row in connection.execute(query)}
-
-
-def _all(connection: Connection, table: Table, where: ColumnElement[bool] | None) -> Sequence[Row[Any]]:
-    query = select(table)
-    return connection.execute(query if where is None else query.where(where)).all()
-
-
-def _page(
-    connection: Connection, table: Table, by: ColumnElement[str], cursor: str, limit: int, *where: ColumnElement[bool]
-) -> Sequence[Row[Any]]:
-    query = select(table).where(by > cursor, *where).order_by(by).limit(max(1, min(limit, MAX_PAGE)))
-    return connection.execute(query).all()
-
-
 # Rows to terms and back
 
 
 def _user_row(user: User) -> dict[str, Any]:
     return {
         **msgspec.structs.asdict(user),
-        "limits": _encode(user.limits).decode(),
-        "metadata": _encode(user.metadata).decode(),
+        "role": user.role.value,
+        "limits": encode(user.limits),
+        "metadata": encode(user.metadata),
     }
 
 
-def _user(row: Row[Any]) -> User:
+def user_of(row: Row[Any]) -> User:
     return User(
         row.user_id,
         org_id=row.org_id,
         name=row.name,
         email=row.email,
-        limits=_limits.decode(row.limits),
-        metadata=_mapping.decode(row.metadata),
+        limits=decode_limits(row.limits),
+        metadata=decode_mapping(row.metadata),
         created_at_ns=row.created_at_ns,
         blocked_at_ns=row.blocked_at_ns,
+        role=Role(row.role),
+        team_id=row.team_id,
+        plan_id=row.plan_id,
+        owned_by=row.owned_by,
     )
 
 
 def _key_row(key: VirtualKey) -> dict[str, Any]:
     return {
         **msgspec.structs.asdict(key),
-        "models": None if key.models is None else _encode(key.models).decode(),
-        "limits": _encode(key.limits).decode(),
-        "metadata": _encode(key.metadata).decode(),
+        "models": None if key.models is None else encode(key.models),
+        "limits": encode(key.limits),
+        "metadata": encode(key.metadata),
     }
 
 
-def _key(row: Row[Any]) -> VirtualKey:
+def key_of(row: Row[Any]) -> VirtualKey:
     return VirtualKey(
         row.key_id,
         row.user_id,
         name=row.name,
         hint=row.hint,
-        models=None if row.models is None else _globs.decode(row.models),
-        limits=_limits.decode(row.limits),
-        metadata=_mapping.decode(row.metadata),
+        models=None if row.models is None else decode_globs(row.models),
+        limits=decode_limits(row.limits),
+        metadata=decode_mapping(row.metadata),
         created_at_ns=row.created_at_ns,
         expires_at_ns=row.expires_at_ns,
         revoked_at_ns=row.revoked_at_ns,
+        team_id=row.team_id,
+        plan_id=row.plan_id,
+        owned_by=row.owned_by,
     )
 
 
-def _secret(row: Row[Any]) -> KeySecret:
+def secret_of(row: Row[Any]) -> KeySecret:
     return KeySecret(
         row.digest, row.key_id, hint=row.hint, created_at_ns=row.created_at_ns, expires_at_ns=row.expires_at_ns
     )
@@ -330,10 +262,11 @@ def _budget_row(budget: Budget) -> dict[str, Any]:
         "timezone": budget.timezone,
         "edge": budget.edge.value,
         "created_at_ns": budget.created_at_ns,
+        "owned_by": budget.owned_by,
     }
 
 
-def _budget(row: Row[Any]) -> Budget:
+def budget_of(row: Row[Any]) -> Budget:
     return Budget(
         row.budget_id,
         scope=ScopeKind(row.scope),
@@ -344,4 +277,5 @@ def _budget(row: Row[Any]) -> Budget:
         timezone=row.timezone,
         edge=BudgetEdge(row.edge),
         created_at_ns=row.created_at_ns,
+        owned_by=row.owned_by,
     )

@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, delete, func, insert, literal, select
 
+from tollhouse.rules.plans import unit_of
 from tollhouse.storage.bulk import Bulk
 from tollhouse.storage.database import Database
 from tollhouse.storage.filters import whose
@@ -124,7 +125,17 @@ def _added(entered: Iterable[Settlement]) -> list[tuple[str, int, int, int, int]
     for windows, sums in of_holders.items():
         for window in windows:
             of_windows[window] = [*map(add, of_windows.get(window, (0, 0, 0)), sums)]
-    return [(*window, *sums) for window, sums in of_windows.items()]  # type: ignore[misc]  # three sums
+    return [(*window, *_in_unit(window[0], sums)) for window, sums in of_windows.items()]
+
+
+def _in_unit(budget_id: str, sums: list[int]) -> tuple[int, int, int]:
+    """The sums in each unit; of a plan's budget, three times the one in its own."""
+    nusd, tokens, requests = sums
+    unit = unit_of(budget_id)
+    if unit is None:
+        return nusd, tokens, requests
+    own = nusd if unit is BudgetUnit.USD else tokens if unit is BudgetUnit.TOKENS else requests
+    return own, own, own
 
 
 _POST = Bulk(
@@ -132,12 +143,14 @@ _POST = Bulk(
     WITH added (budget_id, window_start_s, usd, tokens, requests) AS (VALUES {rows})
     INSERT INTO budget_windows (budget_id, window_start_s, posted)
     SELECT budget_id, window_start_s, CASE unit WHEN 'usd' THEN usd WHEN 'tokens' THEN tokens ELSE requests END
-    FROM added JOIN budgets USING (budget_id) WHERE true
+    FROM added LEFT JOIN budgets USING (budget_id) WHERE unit IS NOT NULL OR substr(budget_id, 1, 5) = 'plan:'
     ON CONFLICT (budget_id, window_start_s) DO UPDATE SET posted = budget_windows.posted + excluded.posted
     """,
     5,
 )
-"""The budget's own row tells its unit; a budget deleted since gets nothing."""
+"""The budget's own row tells its unit; a budget deleted since gets nothing. A plan's budget has no row: its three sums
+are all in its unit.
+"""
 
 
 _COLUMNS = tuple(column.name for column in ledger.columns if column.name != "entry_id")
@@ -198,6 +211,7 @@ def _entry(texts: _Texts, settlement: Settlement) -> tuple[Any, ...]:
         settle.code,
         settle.upstream_request_id,
         texts[hold.budgets],
+        hold.team_id,
     )
     return values if sum(values[_NUMBERS]) <= MAX_NUMBER else _bounded(values)
 
@@ -314,8 +328,9 @@ def _counted(connection: Connection, units: dict[str, BudgetUnit]) -> dict[Windo
     for row in connection.execute(select(ledger).execution_options(yield_per=1000)):
         adds = {BudgetUnit.USD: row.amount_nusd, BudgetUnit.TOKENS: row.tokens, BudgetUnit.REQUESTS: 1}
         for budget_id, start_s in _windows.decode(row.budgets):
-            if budget_id in units:
-                sums[budget_id, start_s] += adds[units[budget_id]]
+            unit = units.get(budget_id) or unit_of(budget_id)
+            if unit is not None:
+                sums[budget_id, start_s] += adds[unit]
     return dict(sums)
 
 

@@ -6,8 +6,9 @@ is the sum over all. (So of two rows of one request, in whichever tables, the on
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Table, delete, exists, func, select, text, tuple_
@@ -25,6 +26,10 @@ PRUNE_ROWS = 10_000
 
 MAX_NUMBER = 2**53
 """Largest amount or count of one row (about nine million USD): a thousand absurd answers still sum up in 64 bits."""
+
+HolderKind = Literal["team", "user", "key"]
+"""Who has limits."""
+HOLDER_KINDS: Final[tuple[HolderKind, ...]] = get_args(HolderKind)
 
 _DAY_NS = 86_400 * 10**9
 
@@ -122,17 +127,21 @@ def _place(cursor: str) -> tuple[int, str] | None:
     return int(at_ns), request_id
 
 
-def count_admitted(
-    connection: Connection, *, since_ns: int, user_id: str | None = None, key_id: str | None = None
-) -> int:
-    """How many calls of a user or key took their place in a limit since then: what a limit per day or month counts."""
+def count_admitted(connection: Connection, by: HolderKind, *, since_ns: int) -> dict[str, int]:
+    """How many calls of each user, key or team took their place in a limit since then: what a limit per day or month
+    counts. A team's are those of the ledger; voided ones, which are few, are not counted as its.
+    """
+    counts: Counter[str] = Counter()
 
-    def count(table: Table, *conditions: ColumnElement[bool]) -> int:
-        mine = whose(connection, table, user_id=user_id, key_id=key_id)
-        query = select(func.count()).select_from(table).where(table.c.at_ns >= since_ns, *mine, *conditions)
-        return int(connection.execute(query).scalar_one())
+    def count(table: Table, *conditions: ColumnElement[bool]) -> None:
+        group = table.c[f"{by}_id"]
+        query = select(group, func.count()).where(table.c.at_ns >= since_ns, *conditions).group_by(group)
+        counts.update({row[0]: row[1] for row in connection.execute(query)})
 
-    return count(ledger, _LATEST_ENTRY) + count(requests, requests.c.kind != "", _LATEST_NOTE)
+    count(ledger, _LATEST_ENTRY)
+    if by != "team":
+        count(requests, requests.c.kind != "", _LATEST_NOTE)
+    return counts
 
 
 def prune(connection: Connection, *, keep_rows: int, keep_days: int, now_ns: int) -> int:

@@ -51,6 +51,57 @@ def _moment(name: str) -> "Column[int | None]":
     return Column(name, BigInteger, nullable=True)
 
 
+def _owner_file() -> "Column[str]":
+    """The file that declares the row; empty for what people made."""
+    return Column("owned_by", String, nullable=False, server_default="")
+
+
+def _perhaps(name: str) -> "Column[str | None]":
+    return Column(name, String, nullable=True)
+
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("plan_id", String, primary_key=True),
+    _word("description"),
+    Column("limits", Text, nullable=False),
+    Column("budgets", Text, nullable=False),
+    Column("models", Text, nullable=True),
+    _moment("max_output_tokens"),
+    _word("edge"),
+    _word("own_key"),
+    _word("without_own_key"),
+    _word("owned_by"),
+    _number("created_at_ns"),
+)
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("team_id", String, primary_key=True),
+    _word("org_id"),
+    _word("name"),
+    _perhaps("plan_id"),
+    Column("models", Text, nullable=True),
+    Column("limits", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    _word("owned_by"),
+    _number("created_at_ns"),
+    _moment("blocked_at_ns"),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    _word("team_id"),
+    Column("user_id", String, ForeignKey("users.user_id"), nullable=False),
+    _word("role"),
+    _number("created_at_ns"),
+    PrimaryKeyConstraint("team_id", "user_id"),
+    Index(None, "user_id"),
+)
+
 users = Table(
     "users",
     metadata,
@@ -62,6 +113,10 @@ users = Table(
     Column("metadata", Text, nullable=False),
     _number("created_at_ns"),
     _moment("blocked_at_ns"),
+    Column("role", String, nullable=False, server_default="member"),
+    _perhaps("team_id"),
+    _perhaps("plan_id"),
+    _owner_file(),
 )
 
 virtual_keys = Table(
@@ -77,6 +132,9 @@ virtual_keys = Table(
     _number("created_at_ns"),
     _moment("expires_at_ns"),
     _moment("revoked_at_ns"),
+    _perhaps("team_id"),
+    _perhaps("plan_id"),
+    _owner_file(),
     Index(None, "user_id"),
 )
 
@@ -103,6 +161,7 @@ budgets = Table(
     _word("timezone"),
     _word("edge"),
     _number("created_at_ns"),
+    _owner_file(),
     Index(None, "scope", "scope_id"),
 )
 
@@ -160,6 +219,7 @@ ledger = Table(
     _word("upstream_request_id"),
     Column("budgets", Text, nullable=False),
     Column("entry_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("team_id", String, nullable=False, server_default=""),
     UniqueConstraint("request_id", "attempt"),
     Index(None, "at_ns"),
     Index(None, "user_id", "at_ns", "key_id"),

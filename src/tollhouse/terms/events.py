@@ -50,6 +50,8 @@ class HoldRecord(msgspec.Struct, frozen=True, array_like=True, tag="H"):
     client: str = ""
     """User-Agent family, such as `claude-cli`."""
     session: str = ""
+    team_id: str = ""
+    """The team the call counts toward."""
 
 
 class SettleRecord(msgspec.Struct, frozen=True, array_like=True, tag="S"):

@@ -44,5 +44,6 @@ class ScopeKind(StrEnum):
     """What a limit or a budget holds over; a call must have room in all that apply to it."""
 
     ORGANISATION = "organisation"
+    TEAM = "team"
     USER = "user"
     KEY = "key"

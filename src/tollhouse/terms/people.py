@@ -1,4 +1,4 @@
-"""Users, their keys, limits and budgets: what the directory stores and the data plane reads."""
+"""Users, teams, plans, keys, limits and budgets: what the directory stores and the data plane reads."""
 
 from enum import StrEnum
 from typing import Any
@@ -65,6 +65,8 @@ class Budget(msgspec.Struct, frozen=True):
     created_at_ns: int = 0
     scope_name: str = ""
     """What people call the scope, where that is not its id (a key's name)."""
+    owned_by: str = ""
+    """The file that declares it; `plan:` and a name where a plan gives it to its holders: then it has no row."""
 
     @property
     def whose(self) -> str:
@@ -72,8 +74,87 @@ class Budget(msgspec.Struct, frozen=True):
         return f"{self.scope.value} {self.scope_name or self.scope_id}"
 
 
+class Role(StrEnum):
+    """What somebody is, in the organisation or (admin, member, viewer) in a team; what each may do: `rules.roles`."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+    VIEWER = "viewer"
+    SERVICE = "service"
+    """A program: it has keys and never signs in."""
+
+
+class OwnKeyRule(StrEnum):
+    """Whether a plan's calls are paid by the user's own provider key."""
+
+    NEVER = "never"
+    OWN_FIRST = "own_first"
+    SHARED_FIRST = "shared_first"
+    OWN_ONLY = "own_only"
+
+
+class PlanBudget(msgspec.Struct, frozen=True):
+    """A budget that each holder of a plan has for themselves. `limit` is in its unit."""
+
+    limit: int
+    unit: BudgetUnit = BudgetUnit.USD
+    window: BudgetWindow = BudgetWindow.MONTH
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A named bundle of what its holders may do; a holder is a user, a team or a key.
+
+    models             globs; None admits every model
+    max_output_tokens  most output tokens of one call; None leaves it to the model
+    edge               what happens to a call beyond `max_output_tokens` or the plan's budgets
+    own_key            who pays; a rule other than `never` makes room for the user's own provider key
+    without_own_key    the plan that holds instead for a user who has stored none: limits follow whose key pays
+    """
+
+    plan_id: str
+    description: str = ""
+    limits: Limits = NO_LIMITS
+    budgets: tuple[PlanBudget, ...] = ()
+    models: tuple[str, ...] | None = None
+    max_output_tokens: int | None = None
+    edge: BudgetEdge = BudgetEdge.CLAMP
+    own_key: OwnKeyRule = OwnKeyRule.NEVER
+    without_own_key: str = ""
+    owned_by: str = ""
+    """The file that declares it, which alone may change it; empty for what people made."""
+    created_at_ns: int = 0
+
+
+class Team(msgspec.Struct, frozen=True):
+    """Users and keys whose spend counts together. `models` are globs; None admits every model."""
+
+    team_id: str
+    org_id: str = DEFAULT_ORG
+    name: str = ""
+    plan_id: str | None = None
+    models: tuple[str, ...] | None = None
+    limits: Limits = NO_LIMITS
+    metadata: dict[str, Any] = {}
+    owned_by: str = ""
+    created_at_ns: int = 0
+    blocked_at_ns: int | None = None
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """Somebody's role in a team: admin, member or viewer."""
+
+    team_id: str
+    user_id: str
+    role: Role = Role.MEMBER
+    created_at_ns: int = 0
+
+
 class User(msgspec.Struct, frozen=True):
-    """A person or application user. `user_id` is any string the application chose; created on first mention."""
+    """A person or application user. `user_id` is any string the application chose; created on first mention.
+
+    `team_id` is the team their calls count toward where the key names none.
+    """
 
     user_id: str
     org_id: str = DEFAULT_ORG
@@ -83,11 +164,15 @@ class User(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] = {}
     created_at_ns: int = 0
     blocked_at_ns: int | None = None
+    role: Role = Role.MEMBER
+    team_id: str | None = None
+    plan_id: str | None = None
+    owned_by: str = ""
 
 
 class VirtualKey(msgspec.Struct, frozen=True):
     """A key without its secret. `models` are globs; None admits every model. `hint` is the secret's last four
-    characters.
+    characters. `team_id` is the team its calls count toward; None: its user's.
     """
 
     key_id: str
@@ -100,6 +185,9 @@ class VirtualKey(msgspec.Struct, frozen=True):
     created_at_ns: int = 0
     expires_at_ns: int | None = None
     revoked_at_ns: int | None = None
+    team_id: str | None = None
+    plan_id: str | None = None
+    owned_by: str = ""
 
 
 class KeySecret(msgspec.Struct, frozen=True):
@@ -113,7 +201,9 @@ class KeySecret(msgspec.Struct, frozen=True):
 
 
 class DirectoryImage(msgspec.Struct, frozen=True):
-    """All the data plane needs to know of people: of everybody, or of one user (then `users` has one row)."""
+    """All the data plane needs to know of people: of everybody, or of one user (then `users` has one row). Teams and
+    plans are all there, in both.
+    """
 
     users: tuple[User, ...]
     keys: tuple[VirtualKey, ...]
@@ -125,3 +215,5 @@ class DirectoryImage(msgspec.Struct, frozen=True):
     """
     read_at_s: int = 0
     """Wall clock, seconds since 1970 UTC."""
+    teams: tuple[Team, ...] = ()
+    plans: tuple[Plan, ...] = ()

@@ -12,10 +12,10 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 from tollhouse.storage import tables
 from tollhouse.terms.errors import StorageError
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision; a test holds it against the files in `versions/`."""
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """All revisions, oldest first."""
 
 

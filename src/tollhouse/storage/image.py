@@ -1,0 +1,101 @@
+"""The data plane's image of people, read from the database in one transaction."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, func, or_, select
+
+from tollhouse.rules.plans import budgets_of, plan_in_force
+from tollhouse.storage import directory
+from tollhouse.storage.plans import all_plans
+from tollhouse.storage.tables import budget_windows, budgets, key_secrets, users, virtual_keys
+from tollhouse.storage.teams import all_teams
+from tollhouse.terms.names import ScopeKind
+from tollhouse.terms.people import Budget, DirectoryImage, Plan, Team, User, VirtualKey
+
+
+def load_image(
+    connection: Connection, user_id: str | None = None, *, now_s: int, timezone: str = "UTC"
+) -> DirectoryImage:
+    """Everything, or one user's part: their row, keys, secrets and budgets. The budgets of the organisation and of
+    teams, and all teams and plans, are in both. `timezone` is that of budgets which a plan gives.
+
+    An unknown user gives an image without users and keys. Revoked keys and ended secrets are included: they are
+    refused by name.
+    """
+    if user_id is None:
+        whose_users = whose_keys = whose_budgets = None
+    else:
+        whose_users = users.c.user_id == user_id
+        whose_keys = virtual_keys.c.user_id == user_id
+        keys_of_user = select(virtual_keys.c.key_id).where(whose_keys)
+        whose_budgets = or_(
+            budgets.c.scope.in_((ScopeKind.ORGANISATION.value, ScopeKind.TEAM.value)),
+            and_(budgets.c.scope == ScopeKind.USER.value, budgets.c.scope_id == user_id),
+            and_(budgets.c.scope == ScopeKind.KEY.value, budgets.c.scope_id.in_(keys_of_user)),
+        )
+    secrets = select(key_secrets)
+    if whose_keys is not None:
+        secrets = secrets.join(virtual_keys, virtual_keys.c.key_id == key_secrets.c.key_id).where(whose_keys)
+    people = tuple(map(directory.user_of, _all(connection, users, whose_users)))
+    keys = tuple(map(directory.key_of, _all(connection, virtual_keys, whose_keys)))
+    teams, plans = all_teams(connection), all_plans(connection)
+    stated = map(directory.budget_of, _all(connection, budgets, whose_budgets))
+    given = given_budgets(plans, teams, people, keys, timezone)
+    chosen = tuple(_named((*stated, *given), teams, keys))
+    return DirectoryImage(
+        users=people,
+        keys=keys,
+        secrets=tuple(map(directory.secret_of, connection.execute(secrets))),
+        budgets=chosen,
+        posted=_latest_windows(connection, None if user_id is None else [budget.budget_id for budget in chosen], now_s),
+        read_at_s=now_s,
+        teams=teams,
+        plans=plans,
+    )
+
+
+def given_budgets(
+    plans: Iterable[Plan], teams: Iterable[Team], people: Iterable[User], keys: Iterable[VirtualKey], timezone: str
+) -> Iterator[Budget]:
+    """The budgets that these have by their plans."""
+    by_name = {plan.plan_id: plan for plan in plans}
+    for team in teams:
+        plan = plan_in_force(by_name, team.plan_id)
+        yield from budgets_of(plan, ScopeKind.TEAM, team.team_id, timezone)
+    for user in people:
+        plan = plan_in_force(by_name, user.plan_id)
+        yield from budgets_of(plan, ScopeKind.USER, user.user_id, timezone)
+    for key in keys:
+        plan = plan_in_force(by_name, key.plan_id)
+        yield from budgets_of(plan, ScopeKind.KEY, key.key_id, timezone)
+
+
+def _named(chosen: Iterable[Budget], teams: Iterable[Team], keys: Iterable[VirtualKey]) -> Iterator[Budget]:
+    """With what people call their scopes."""
+    names = {
+        ScopeKind.KEY: {key.key_id: key.name for key in keys},
+        ScopeKind.TEAM: {team.team_id: team.name for team in teams},
+    }
+    for budget in chosen:
+        name = names.get(budget.scope, {}).get(budget.scope_id)
+        yield msgspec.structs.replace(budget, scope_name=name) if name else budget
+
+
+def _latest_windows(connection: Connection, budget_ids: list[str] | None, now_s: int) -> dict[tuple[str, int], int]:
+    windows = budget_windows.c
+    begun = case((windows.window_start_s <= now_s, windows.window_start_s), else_=0)
+    newest = select(windows.budget_id, func.max(begun).label("start")).group_by(windows.budget_id)
+    if budget_ids is not None:
+        newest = newest.where(windows.budget_id.in_(budget_ids))
+    last = newest.subquery()
+    query = select(windows.budget_id, windows.window_start_s, windows.posted).join(
+        last, and_(windows.budget_id == last.c.budget_id, windows.window_start_s >= last.c.start)
+    )
+    return {(row.budget_id, row.window_start_s): row.posted for row in connection.execute(query)}
+
+
+def _all(connection: Connection, table: Table, where: ColumnElement[bool] | None) -> Sequence[Row[Any]]:
+    query = select(table)
+    return connection.execute(query if where is None else query.where(where)).all()
