@@ -124,7 +124,8 @@ def _known(connection: Connection, key_id: str, *, alive: bool = False) -> Virtu
     return key
 
 
-def _expiry_ns(text: str | None, now_ns: int) -> int | None:
+def expiry_ns(text: str | None, now_ns: int) -> int | None:
+    """When a key ends, as somebody wrote it; None is never. Raises Problem (400)."""
     if text is None or text.strip().lower() == "never":
         return None
     now_s = now_ns // NS_PER_S
@@ -137,7 +138,12 @@ def _expiry_ns(text: str | None, now_ns: int) -> int | None:
     return at_s * NS_PER_S
 
 
-def _new_secret(deps: ControlDeps, key_id: str) -> tuple[str, KeySecret]:
+def new_key_id(deps: ControlDeps) -> str:
+    return f"key_{deps.random_bytes(_ID_BYTES).hex()}"
+
+
+def new_secret(deps: ControlDeps, key_id: str) -> tuple[str, KeySecret]:
+    """A secret as a client shows it, and as it is stored."""
     text = key_rules.mint(deps.random_bytes(key_rules.RANDOM_BYTES))
     digest = key_rules.digest(deps.server_secret, text.encode())
     return text, KeySecret(digest, key_id, hint=key_rules.hint(text), created_at_ns=deps.now_ns())
@@ -147,8 +153,8 @@ def _new_secret(deps: ControlDeps, key_id: str) -> tuple[str, KeySecret]:
 async def create_key(body: KeyIn, deps: Deps) -> KeyWithSecret:
     """Create a key. The answer is the only place its secret ever appears."""
     now_ns = deps.now_ns()
-    key_id = f"key_{deps.random_bytes(_ID_BYTES).hex()}"
-    text, secret = _new_secret(deps, key_id)
+    key_id = new_key_id(deps)
+    text, secret = new_secret(deps, key_id)
     key = VirtualKey(
         key_id,
         body.user_id,
@@ -158,7 +164,7 @@ async def create_key(body: KeyIn, deps: Deps) -> KeyWithSecret:
         limits=body.limits.over(NO_LIMITS),
         metadata=body.metadata,
         created_at_ns=now_ns,
-        expires_at_ns=_expiry_ns(body.expires, now_ns),
+        expires_at_ns=expiry_ns(body.expires, now_ns),
     )
     budgets = () if body.budget is None else (new_budget(deps, body.budget, ScopeKind.KEY, key_id),)
 
@@ -230,7 +236,7 @@ async def get_key(key_id: str, deps: Deps) -> KeyDetail:
 async def edit_key(key_id: str, body: KeyPatch, deps: Deps) -> KeyDetail:
     """Change a key; effective on its next call."""
     given = body.model_fields_set
-    expires_at_ns = _expiry_ns(body.expires, deps.now_ns())
+    expires_at_ns = expiry_ns(body.expires, deps.now_ns())
 
     def change(connection: Connection) -> str:
         key = _known(connection, key_id, alive=True)
@@ -253,7 +259,7 @@ async def edit_key(key_id: str, body: KeyPatch, deps: Deps) -> KeyDetail:
 async def rotate_key(key_id: str, deps: Deps, body: RotateIn | None = None) -> KeyWithSecret:
     """Give the key a new secret; the old one works until `grace` is over."""
     grace_s = _grace_s((body or RotateIn()).grace)
-    text, secret = _new_secret(deps, key_id)
+    text, secret = new_secret(deps, key_id)
 
     def change(connection: Connection) -> str:
         key = _known(connection, key_id, alive=True)
