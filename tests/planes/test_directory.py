@@ -1,23 +1,16 @@
-"""Users, keys, budgets in a real database; and the door to the schema."""
+"""Users, keys, budgets in a real database."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy import Connection
 
 from tests.planes.records import settlement
-from tollhouse.storage import directory, migrations
-from tollhouse.storage.database import PAGE_BYTES, Database, DatabaseOptions
+from tollhouse.storage import directory
+from tollhouse.storage.database import Database
 from tollhouse.storage.image import load_image
 from tollhouse.storage.ledger import ship
-from tollhouse.terms.errors import StorageError
 from tollhouse.terms.names import ScopeKind
 from tollhouse.terms.people import (
     Budget,
@@ -32,16 +25,9 @@ from tollhouse.terms.people import (
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database.open(tmp_path / "tollhouse.db")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def connection(database: Database) -> Iterator[Connection]:
     """For plain functions: the same engine, in this thread."""
-    with database._engine.begin() as opened:
+    with database._engines.writer.begin() as opened:
         yield opened
 
 
@@ -197,118 +183,3 @@ def test_the_image_holds_everything_or_one_users_part(connection: Connection) ->
     assert {budget.budget_id for budget in part.budgets} == {"bud_1", "bud_2", "bud_3"}
     assert part.posted == {("bud_1", 20): 2, ("bud_3", 0): 3}
     assert load_image(connection, "nobody", now_s=25).users == ()
-
-
-# The database
-
-
-def test_a_transaction_is_undone_when_it_raises(database: Database) -> None:
-    def half(connection: Connection) -> None:
-        directory.create_user(connection, ALICE)
-        raise KeyError("midway")
-
-    with pytest.raises(KeyError):
-        database.run_sync(half)
-    assert database.run_sync(lambda connection: directory.get_user(connection, "alice")) is None
-
-
-def test_files_are_private_and_writes_are_synced(database: Database, tmp_path: Path) -> None:
-    database.run_sync(lambda connection: directory.create_user(connection, ALICE))
-    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
-
-    def pragmas(connection: Connection) -> list[Any]:
-        names = ("journal_mode", "synchronous", "foreign_keys", "page_size")
-        return [connection.execute(text(f"PRAGMA {name}")).scalar() for name in names]
-
-    assert database.run_sync(pragmas) == ["wal", 2, 1, PAGE_BYTES]
-
-
-def test_a_query_without_end_is_interrupted(tmp_path: Path) -> None:
-    opened = Database.open(tmp_path / "tollhouse.db", DatabaseOptions(query_limit_s=0.05))
-    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
-    with pytest.raises(StorageError, match="interrupted"):
-        opened.run_sync(lambda connection: connection.execute(text(endless)).scalar())
-    assert opened.run_sync(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
-    opened.close()
-    with pytest.raises(StorageError, match="closed"):
-        opened.run_sync(lambda connection: None)
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
-    with pytest.raises(StorageError):
-        Database.open(tmp_path / "x.db")
-    with pytest.raises(StorageError, match="cannot open"):
-        Database.open(tmp_path / "missing" / "x.db")
-    with pytest.raises(StorageError, match="sqlite:///path"):
-        Database.open("oracle://db")
-
-
-# The schema
-
-
-def schema(path: Path) -> dict[str, Any]:
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.connect() as connection:
-        seen = inspect(connection)
-        tables = {
-            name: (
-                [(column["name"], str(column["type"]), column["nullable"]) for column in seen.get_columns(name)],
-                seen.get_pk_constraint(name),
-                seen.get_foreign_keys(name),
-                sorted((str(index["name"]), index["column_names"]) for index in seen.get_indexes(name)),
-                sorted(map(str, seen.get_unique_constraints(name))),
-            )
-            for name in seen.get_table_names()
-        }
-        stored = migrations.stored_revision(connection)
-        rows = connection.execute(text("SELECT name, sql FROM sqlite_master"))
-        # WHERE of an index, WITHOUT ROWID of a table
-        options = {name: sql.rpartition(")")[2].strip() for name, sql in rows if sql}
-    engine.dispose()
-    return {"tables": tables, "options": options, "revision": stored}
-
-
-def test_a_new_database_has_the_schema_that_the_migrations_make(tmp_path: Path) -> None:
-    Database.open(tmp_path / "new.db").close()
-    engine = create_engine(f"sqlite:///{tmp_path / 'migrated.db'}")
-    with engine.begin() as connection:
-        migrations.upgrade(connection)
-    engine.dispose()
-    assert schema(tmp_path / "new.db") == schema(tmp_path / "migrated.db")
-    assert schema(tmp_path / "new.db")["revision"] == migrations.HEAD
-
-
-def test_the_constants_name_the_revisions_there_are() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    config.set_main_option("path_separator", "os")
-    script = ScriptDirectory.from_config(config)
-    assert script.get_current_head() == migrations.HEAD
-    assert tuple(reversed([revision.revision for revision in script.walk_revisions()])) == migrations.REVISIONS
-
-
-def test_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
-    opened = Database.open(tmp_path / "x.db")
-    opened.run_sync(lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
-    opened.close()
-    with pytest.raises(StorageError, match=r"'9999'.*newer Tollhouse"):
-        Database.open(tmp_path / "x.db")
-
-
-def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path / 'x.db'}")
-    with engine.begin() as connection:
-        connection.execute(text("CREATE TABLE songs (id INTEGER)"))
-    engine.dispose()
-    with pytest.raises(StorageError, match="not Tollhouse's"):
-        Database.open(tmp_path / "x.db")
-
-
-def test_a_current_database_is_opened_without_alembic(tmp_path: Path) -> None:
-    code = (
-        "import sys; from tollhouse.storage.database import Database; "
-        "Database.open(sys.argv[1]).close(); Database.open(sys.argv[1]).close(); "
-        "sys.exit('alembic' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code, tmp_path / "x.db"], check=True, env={"PYTHONPATH": ":".join(sys.path)})

@@ -13,7 +13,7 @@ from tests.planes.records import T0_NS, hold, settle, settlement
 from tollhouse.journal import Journal, JournalOptions
 from tollhouse.storage import directory
 from tollhouse.storage.database import Database
-from tollhouse.storage.ledger import SqliteLedger, recount, ship, usage
+from tollhouse.storage.ledger import SqlLedger, recount, ship, usage
 from tollhouse.storage.requests import (
     RequestRow,
     count_admitted,
@@ -32,8 +32,8 @@ from tollhouse.workers import Shipper, ShipperOptions, recover
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database.open(tmp_path / "tollhouse.db")
+def database(location: str) -> Iterator[Database]:
+    opened = Database.open(location)
 
     def people(connection: Connection) -> None:
         directory.create_key(connection, VirtualKey("key_1", "alice", name="ci"), KeySecret(b"x", "key_1"))
@@ -48,7 +48,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def connection(database: Database) -> Iterator[Connection]:
-    with database._engine.begin() as opened:
+    with database._engines.writer.begin() as opened:
         yield opened
 
 
@@ -138,6 +138,20 @@ def test_an_absurd_number_does_not_stop_the_others(connection: Connection) -> No
     (bounded,) = (row for row in entries(connection) if row.amount_nusd == 2**53)
     assert (bounded.output_tokens, bounded.tokens, bounded.at_ns) == (2**53, 2**53, absurd.hold.at_ns)
     assert bounded.hold_nusd == absurd.hold.hold_nusd
+
+
+def test_a_character_that_a_database_may_refuse_does_not_stop_the_others(connection: Connection) -> None:
+    """JSON can spell U+0000: a client in the name of its session, a provider in that of its model."""
+    odd, mended = "a\0\\u0000\t\n\"'é\U0001f600%s?{}", "a\ufffd\\u0000\t\n\"'é\U0001f600%s?{}"
+    some = [
+        Settlement(hold(1, session=odd), settle(1, served_model=odd)),
+        Settlement(hold(2, session=odd), settle(2, served_model=odd, kind=SettleKind.VOIDED)),
+        Settlement(hold(3, client=mended), settle(3, code=mended)),
+    ]
+    assert ship(connection, some) == 2
+    third, *others = list_requests(connection)
+    assert [(row.session, row.served_model) for row in others] == [(mended, mended)] * 2
+    assert (third.client, third.code) == (mended, mended)
 
 
 def test_recounting_mends_what_is_posted(connection: Connection) -> None:
@@ -286,6 +300,7 @@ def test_an_attempt_of_another_request_is_not_entered(connection: Connection, at
         ship(connection, [stranger])
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_later_attempts_are_sought_in_the_small_index(connection: Connection) -> None:
     """For every row of the log, so the index over all attempts would be read from one end to the other."""
     plans: list[str] = []
@@ -431,7 +446,7 @@ def crashed_run(tmp_path: Path) -> None:
 def test_recovery_brings_the_ledger_up_to_the_journal(tmp_path: Path, database: Database) -> None:
     crashed_run(tmp_path)
     journal = Journal.open(options(tmp_path))
-    report = asyncio.run(recover(journal, SqliteLedger(database), now_ns=T0_NS))
+    report = asyncio.run(recover(journal, SqlLedger(database), now_ns=T0_NS))
     assert (report.settled, report.crashed, report.crashed_nusd, report.damage) == (2, 2, 2_000_000, ())
     rows = database.run_sync(entries)
     assert [(f"{row.request_id}-{row.attempt}", row.kind, row.amount_nusd, row.code) for row in rows] == [
@@ -441,12 +456,12 @@ def test_recovery_brings_the_ledger_up_to_the_journal(tmp_path: Path, database: 
     ]
     expected = {("bud_org", 0): 2_012_345, ("bud_alice", 60): 18_015, ("bud_n", 0): 3}
     assert database.run_sync(posted) == expected
-    assert asyncio.run(recover(journal, SqliteLedger(database), now_ns=T0_NS)).segments == 0
+    assert asyncio.run(recover(journal, SqlLedger(database), now_ns=T0_NS)).segments == 0
     journal.close()
     assert database.run_sync(posted) == expected
 
 
-class DyingLedger(SqliteLedger):
+class DyingLedger(SqlLedger):
     """Commits, then fails: the process ends between the commit and the deletion of the segments, or between two
     batches.
     """
@@ -471,7 +486,7 @@ def test_a_crash_in_the_middle_of_recovery_changes_nothing(tmp_path: Path, datab
             asyncio.run(recover(journal, DyingLedger(database, batches), now_ns=T0_NS))
         journal.close()
     journal = Journal.open(options(tmp_path))
-    asyncio.run(recover(journal, SqliteLedger(database), now_ns=T0_NS + 5))
+    asyncio.run(recover(journal, SqlLedger(database), now_ns=T0_NS + 5))
     journal.close()
     assert database.run_sync(posted) == {("bud_org", 0): 2_012_345, ("bud_alice", 60): 18_015, ("bud_n", 0): 3}
     assert len(database.run_sync(entries)) == 3
@@ -485,6 +500,6 @@ def test_a_crash_between_commit_and_deletion_counts_nothing_twice(tmp_path: Path
     database.run_sync(lambda connection: ship(connection, [settlement(1, budgets=ALL)]))
     journal.close()
     journal = Journal.open(options(tmp_path))
-    asyncio.run(recover(journal, SqliteLedger(database), now_ns=T0_NS))
+    asyncio.run(recover(journal, SqlLedger(database), now_ns=T0_NS))
     journal.close()
     assert database.run_sync(posted) == {("bud_org", 0): 12_345, ("bud_alice", 60): 15, ("bud_n", 0): 1}

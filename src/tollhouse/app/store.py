@@ -12,7 +12,7 @@ from tollhouse.settings import Settings
 from tollhouse.storage import directory
 from tollhouse.storage.database import Database
 from tollhouse.storage.home import Home
-from tollhouse.storage.ledger import SqliteLedger
+from tollhouse.storage.ledger import SqlLedger
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
 from tollhouse.terms.people import Budget, BudgetWindow
 from tollhouse.workers import RecoveryReport, recover
@@ -41,7 +41,7 @@ class Store:
             self.server_secret = self.home.server_secret()
             self.database = Database.open(self.home.database)
             opened.callback(self.database.close)
-            self.ledger = SqliteLedger(self.database)
+            self.ledger = SqlLedger(self.database)
             self.journal = Journal.open(
                 JournalOptions(
                     directory=self.home.journal,

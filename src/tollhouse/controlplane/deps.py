@@ -63,7 +63,7 @@ class ControlDeps:
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query. Raises StorageError."""
-        return await self.database.run(query)
+        return await self.database.read(query)
 
     async def write(self, change: Callable[[Connection], T], *, touches: Callable[[T], str | None]) -> T:
         """Commit a change, then make it effective, before anybody is told that it was made.

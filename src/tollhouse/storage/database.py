@@ -1,80 +1,56 @@
-"""One SQLite file, one connection, one thread.
+"""The open database: SQLite's file or PostgreSQL, one writer, plain functions of a Connection.
 
-Every transaction is one hop to that thread: `await database.run(act)`, where `act` is a plain function of a
-Connection. It is committed when the function returns and rolled back when it raises. There is never a second
-connection to the file, so there is no lock to wait for, and no place for the WAL-reset bug that SQLite had before
-3.51.3 with several connections.
+Every transaction is one hop to a thread: `await database.run(act)`, where `act` is a plain function of a Connection.
+It is committed when the function returns and rolled back when it raises; a commit is on the disk before `run` returns.
 
-WAL with synchronous=FULL: a commit is on the disk before `run` returns.
+There is one writer, one connection in one thread, so transactions of `run` happen one after the other in the order
+they were asked for: who gets, decides and writes in one `act` needs no lock. `read` is for what only looks. It sees
+everything committed before, and may run beside the writer where the engine has connections for that (PostgreSQL; with
+SQLite it takes its turn like the others).
 """
 
 import asyncio
-import os
-import sqlite3
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, Self, TypeVar
 
-import msgspec
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 
+from tollhouse.storage import postgres, sqlite
+from tollhouse.storage.engines import DEFAULTS, DatabaseOptions, Engines
 from tollhouse.storage.migrations import migrate
 from tollhouse.terms.errors import StorageError
 
 T = TypeVar("T")
 
 
-PAGE_BYTES = 8192
-"""The ledger grows at its end: with pages of twice SQLite's 4096 bytes a commit and a checkpoint write half as many."""
-
-
-class DatabaseOptions(msgspec.Struct, frozen=True):
-    """Bounds of the database door."""
-
-    busy_timeout_s: float = 5.0
-    """How long to wait for a lock another program holds on the file."""
-    query_limit_s: float = 30.0
-    """Longest time one transaction may compute; then it is interrupted and rolled back."""
-    max_waiting: int = 1000
-    """Transactions waiting for their turn; more are refused."""
-    cache_bytes: int = 16 * 1024 * 1024
-    """SQLite's page cache."""
-
-
-DEFAULTS = DatabaseOptions()
-
-
 class Database:
-    """The open database. `run` and `run_sync` may be called from any thread."""
+    """The open database. `run`, `run_sync` and `read` may be called from any thread."""
 
-    def __init__(
-        self, engine: Engine, executor: ThreadPoolExecutor, clock: "_QueryClock", options: DatabaseOptions
-    ) -> None:
-        self._engine = engine
-        self._executor = executor
-        self._clock = clock
+    def __init__(self, engines: Engines, options: DatabaseOptions) -> None:
+        self.kind = engines.kind
+        self.place = engines.place
+        self._engines = engines
         self._options = options
-        self._places = BoundedSemaphore(options.max_waiting)
-        self._closed = False
+        self._writer = _Lane(engines.writer, 1, "tollhouse-database", options.max_waiting)
+        self._reader = (
+            self._writer
+            if engines.reader is None
+            else _Lane(engines.reader, options.readers, "tollhouse-reader", options.max_waiting)
+        )
 
     @classmethod
     def open(cls, location: str | Path, options: DatabaseOptions = DEFAULTS) -> Self:
-        """Open (or create, 0600) the database at a path or `sqlite:///path` and bring its schema up to date.
+        """Open the database at a path, `sqlite:///path` or `postgresql://…` and bring its schema up to date. A file is
+        created (0600); a PostgreSQL database must be there, and becomes this process's own until `close`.
 
-        Raises StorageError when the file cannot be opened, is no database, or has a schema newer than this program.
+        Raises StorageError when it cannot be opened, is another program's, is in use by another gateway, or has a
+        schema newer than this program.
         """
-        path = _path_of(location)
-        try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise StorageError(f"cannot open the database {path}: {error.strerror}") from error
-        clock = _QueryClock(options.query_limit_s)
-        database = cls(_engine(path, options, clock), ThreadPoolExecutor(1, "tollhouse-database"), clock, options)
+        database = cls(_open(location, options), options)
         try:
             database.run_sync(migrate)
         except BaseException:
@@ -83,105 +59,79 @@ class Database:
         return database
 
     async def run(self, act: Callable[[Connection], T]) -> T:
-        """Run `act` as one transaction in the database's thread.
+        """Run `act` as one transaction in the writer's thread.
 
-        Raises StorageError when the database is locked, full, interrupted, damaged or has too many waiting; what
+        Raises StorageError when the database is locked, full, interrupted, damaged, gone or has too many waiting; what
         `act` raises passes through. A cancelled caller does not undo a transaction that has begun.
         """
-        return await asyncio.wrap_future(self._submit(act))
+        return await asyncio.wrap_future(self._writer.submit(act))
+
+    async def read(self, act: Callable[[Connection], T]) -> T:
+        """As `run`, for an `act` that only reads: one view of the data, at least as new as the last finished `run`."""
+        return await asyncio.wrap_future(self._reader.submit(act))
 
     def run_sync(self, act: Callable[[Connection], T]) -> T:
         """As `run`, blocking; for start, shutdown and commands, never on the event loop."""
-        return self._submit(act).result()
+        return self._writer.submit(act).result()
 
     def close(self) -> None:
         """Finish what is waiting, then close. Harmless when repeated."""
-        self._closed = True
-        self._executor.shutdown(wait=True)
-        self._engine.dispose()
+        for lane in (self._reader, self._writer):
+            lane.close()
+        self._engines.close()
 
-    def _submit(self, act: Callable[[Connection], T]) -> "Future[T]":
+
+class _Lane:
+    """Threads that run transactions on an engine, as many as it has connections, with a bounded queue before them."""
+
+    def __init__(self, engine: Engine, threads: int, name: str, max_waiting: int) -> None:
+        self._engine = engine
+        self._executor = ThreadPoolExecutor(threads, name)
+        self._max_waiting = max_waiting
+        self._places = BoundedSemaphore(max_waiting)
+        self._closed = False
+
+    def submit(self, act: Callable[[Connection], T]) -> "Future[T]":
         if self._closed:
             raise StorageError("the database is closed")
         if not self._places.acquire(blocking=False):
-            raise StorageError(
-                f"the database is busy: {self._options.max_waiting} transactions wait already; try again"
-            )
+            raise StorageError(f"the database is busy: {self._max_waiting} transactions wait already; try again")
         future = self._executor.submit(self._transact, act)
         future.add_done_callback(self._done)
         return future
+
+    def close(self) -> None:
+        self._closed = True
+        self._executor.shutdown(wait=True)
 
     def _done(self, _future: "Future[Any]") -> None:
         self._places.release()
 
     def _transact(self, act: Callable[[Connection], T]) -> T:
-        self._clock.start()
         try:
             with self._engine.begin() as connection:
                 return act(connection)
-        except IntegrityError:
-            raise
+        except (IntegrityError, DataError):
+            raise  # the fault of what was written, not of the database: trying again would not help
         except DBAPIError as error:
-            raise StorageError(f"the database refused: {error.orig}") from error
-        finally:
-            self._clock.stop()
+            raise StorageError(f"the database refused: {_in_words(error)}") from error
 
 
-class _QueryClock:
-    """Interrupts SQLite's virtual machine when a transaction computes for too long."""
-
-    STEPS = 200_000
-    """Instructions between two looks at the clock: some milliseconds."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._until = float("inf")
-
-    def start(self) -> None:
-        self._until = time.monotonic() + self._limit_s
-
-    def stop(self) -> None:
-        self._until = float("inf")
-
-    def overdue(self) -> int:
-        return int(time.monotonic() > self._until)
+def _in_words(error: DBAPIError) -> str:
+    """One line; drivers write several."""
+    return "; ".join(line.strip() for line in str(error.orig).splitlines() if line.strip())
 
 
-def _path_of(location: str | Path) -> Path:
+def _open(location: str | Path, options: DatabaseOptions) -> Engines:
     text = str(location)
     if "://" not in text:
-        return Path(text)
-    scheme, _, rest = text.partition(":///")
-    if scheme != "sqlite" or not rest:
-        raise StorageError(f"a database is a path or sqlite:///path, not {scheme}")
-    return Path(rest)
-
-
-def _engine(path: Path, options: DatabaseOptions, clock: _QueryClock) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        poolclass=QueuePool,
-        pool_size=1,
-        max_overflow=0,
-        connect_args={"check_same_thread": False, "timeout": options.busy_timeout_s, "cached_statements": 256},
-    )
-
-    def prepare(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves: sqlite3's own begins too late, after the reads
-        for pragma in (
-            f"page_size={PAGE_BYTES}",  # of a new file, and only before the WAL
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            f"busy_timeout={int(options.busy_timeout_s * 1000)}",
-            f"cache_size=-{options.cache_bytes // 1024}",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-        connection.set_progress_handler(clock.overdue, clock.STEPS)
-
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    event.listen(engine, "connect", prepare)
-    event.listen(engine, "begin", begin)
-    return engine
+        return sqlite.open_file(Path(text), options)
+    scheme, _, rest = text.partition("://")
+    if scheme in postgres.SCHEMES:
+        try:
+            return postgres.open_server(make_url(text), options)
+        except (ArgumentError, ValueError):  # says what was given, and that may hold a password
+            raise StorageError(f"the database's URL cannot be read; it looks like {postgres.EXAMPLE}") from None
+    if scheme != "sqlite" or not rest.startswith("/") or len(rest) == 1:
+        raise StorageError(f"a database is a path, sqlite:///path or {postgres.EXAMPLE}, not {scheme}")
+    return sqlite.open_file(Path(rest[1:]), options)

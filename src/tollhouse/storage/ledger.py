@@ -23,7 +23,7 @@ import msgspec
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, delete, func, insert, literal, select
 
 from tollhouse.rules.plans import unit_of
-from tollhouse.storage.bulk import Bulk
+from tollhouse.storage.bulk import NUL, Bulk, without_nul
 from tollhouse.storage.database import Database
 from tollhouse.storage.filters import whose
 from tollhouse.storage.requests import MAX_NUMBER, attempt_number, note_requests
@@ -69,14 +69,14 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     upper_nusd: int
 
 
-class SqliteLedger:
+class SqlLedger:
     """The Ledger port on this process's database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def ship(self, settlements: Sequence[Settlement], refused: Sequence[Refused]) -> None:
-        """As `ship` below, in one transaction of the database's thread. Raises StorageError."""
+        """As `ship` below, in one transaction of the database's writer. Raises StorageError."""
         await self._database.run(lambda connection: ship(connection, settlements, refused))
 
 
@@ -140,21 +140,22 @@ def _in_unit(budget_id: str, sums: list[int]) -> tuple[int, int, int]:
 
 _POST = Bulk(
     """
-    WITH added (budget_id, window_start_s, usd, tokens, requests) AS (VALUES {rows})
+    WITH added (budget_id, window_start_s, usd, tokens, requests) AS ({rows})
     INSERT INTO budget_windows (budget_id, window_start_s, posted)
     SELECT budget_id, window_start_s, CASE unit WHEN 'usd' THEN usd WHEN 'tokens' THEN tokens ELSE requests END
     FROM added LEFT JOIN budgets USING (budget_id) WHERE unit IS NOT NULL OR substr(budget_id, 1, 5) = 'plan:'
     ON CONFLICT (budget_id, window_start_s) DO UPDATE SET posted = budget_windows.posted + excluded.posted
     """,
-    5,
+    {"budget_id": "text", "window_start_s": "bigint", "usd": "bigint", "tokens": "bigint", "requests": "bigint"},
 )
 """The budget's own row tells its unit; a budget deleted since gets nothing. A plan's budget has no row: its three sums
 are all in its unit.
 """
 
 
-_COLUMNS = tuple(column.name for column in ledger.columns if column.name != "entry_id")
-_ENTER = Bulk.insert("ledger", _COLUMNS, "ON CONFLICT (request_id, attempt) DO NOTHING")
+_ENTERED = tuple(column for column in ledger.columns if column.name != "entry_id")
+_COLUMNS = tuple(column.name for column in _ENTERED)
+_ENTER = Bulk.insert(_ENTERED, "ON CONFLICT (request_id, attempt) DO NOTHING")
 _NUMBERS = slice(_COLUMNS.index("amount_nusd"), _COLUMNS.index("web_fetches") + 1)
 """What a provider or a price may have made absurd."""
 
@@ -213,13 +214,15 @@ def _entry(texts: _Texts, settlement: Settlement) -> tuple[Any, ...]:
         texts[hold.budgets],
         hold.team_id,
     )
-    return values if sum(values[_NUMBERS]) <= MAX_NUMBER else _bounded(values)
+    if sum(values[_NUMBERS]) <= MAX_NUMBER and NUL not in hold.session and NUL not in settle.served_model:
+        return values
+    return _fitting(values)
 
 
-def _bounded(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """With numbers that fit their columns: an absurd one must not stop every other row."""
+def _fitting(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """With numbers and texts that fit their columns: an absurd one must not stop every other row."""
     numbers = [min(number, MAX_NUMBER) for number in values[_NUMBERS]]
-    return (*values[: _NUMBERS.start], *numbers, *values[_NUMBERS.stop :])
+    return tuple(map(without_nul, (*values[: _NUMBERS.start], *numbers, *values[_NUMBERS.stop :])))
 
 
 # Reading
@@ -269,7 +272,8 @@ def usage(
 def _usage_row(found: dict[str, Any], by: UsageBy, labels: dict[str, str]) -> UsageRow:
     name = found.pop("name")
     group = (_EPOCH + timedelta(days=name)).isoformat() if by == "day" else name
-    return UsageRow(group=group, label=labels.get(group, ""), **found)
+    sums = {figure: int(value) for figure, value in found.items()}  # a sum of PostgreSQL's is a Decimal
+    return UsageRow(group=group, label=labels.get(group, ""), **sums)
 
 
 def _group(by: UsageBy, utc_offset_s: int) -> ColumnElement[Any]:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Table, delete, exists, func, select, text, tuple_
 
-from tollhouse.storage.bulk import Bulk
+from tollhouse.storage.bulk import Bulk, without_nul
 from tollhouse.storage.filters import whose
 from tollhouse.storage.tables import ledger, requests
 from tollhouse.terms.events import HoldRecord, Refused, Settlement
@@ -71,8 +71,10 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
 
 def note_requests(connection: Connection, voided: Sequence[Settlement], refused: Sequence[Refused]) -> None:
     """Insert or advance the rows of requests that cost nothing; repeating is harmless."""
-    _NOTE.write(connection, sorted(voided, key=lambda one: attempt_number(one.hold)), _of_voided)
-    _NOTE.write(connection, refused, _of_refused)
+    # One row a request: PostgreSQL does not let a statement change a row twice.
+    latest = {one.hold.request_id: one for one in sorted(voided, key=lambda one: attempt_number(one.hold))}
+    _NOTE.write(connection, list(latest.values()), _of_voided)
+    _NOTE.write(connection, list({one.request_id: one for one in refused}.values()), _of_refused)
 
 
 def get_request(connection: Connection, request_id: str) -> RequestRow | None:
@@ -210,8 +212,7 @@ def _summed(connection: Connection, rows: list[RequestRow]) -> list[RequestRow]:
 
 _COLUMNS = tuple(column.name for column in requests.columns)
 _NOTE = Bulk.insert(
-    "requests",
-    _COLUMNS,
+    tuple(requests.columns),
     "ON CONFLICT (request_id) DO UPDATE SET "
     + ", ".join(f'"{name}" = excluded."{name}"' for name in _COLUMNS if name != "request_id")
     + " WHERE excluded.attempts > requests.attempts",
@@ -233,7 +234,7 @@ def _of_voided(settlement: Settlement) -> tuple[Any, ...]:
         hold.provider,
         hold.requested_model,
         hold.upstream_model,
-        settle.served_model,
+        without_nul(settle.served_model),
         settle.status,
         settle.code,
         settle.kind.value,
@@ -245,7 +246,7 @@ def _of_voided(settlement: Settlement) -> tuple[Any, ...]:
         settle.first_byte_us,
         settle.response_bytes,
         hold.client,
-        hold.session,
+        without_nul(hold.session),
         settle.upstream_request_id,
     )
 

@@ -3,6 +3,8 @@
 Amounts are whole numbers in 64-bit columns (nano-USD, tokens, requests), times whole nanoseconds since 1970 UTC.
 Small trees (limits, metadata, model globs) are JSON text, decoded by msgspec into the types of `terms`. The ledger
 and the request log have no foreign keys: history outlives whom it is about.
+
+Words are compared byte by byte (`columns.Word`), whatever language a PostgreSQL database was made for.
 """
 
 from sqlalchemy import (
@@ -15,12 +17,13 @@ from sqlalchemy import (
     MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
-    String,
     Table,
     Text,
     UniqueConstraint,
     text,
 )
+
+from tollhouse.storage.columns import Word
 
 metadata = MetaData(
     naming_convention={
@@ -33,7 +36,7 @@ metadata = MetaData(
 
 
 def _word(name: str) -> "Column[str]":
-    return Column(name, String, nullable=False)
+    return Column(name, Word, nullable=False)
 
 
 def _number(name: str) -> "Column[int]":
@@ -53,17 +56,17 @@ def _moment(name: str) -> "Column[int | None]":
 
 def _owner_file() -> "Column[str]":
     """The file that declares the row; empty for what people made."""
-    return Column("owned_by", String, nullable=False, server_default="")
+    return Column("owned_by", Word, nullable=False, server_default="")
 
 
 def _perhaps(name: str) -> "Column[str | None]":
-    return Column(name, String, nullable=True)
+    return Column(name, Word, nullable=True)
 
 
 plans = Table(
     "plans",
     metadata,
-    Column("plan_id", String, primary_key=True),
+    Column("plan_id", Word, primary_key=True),
     _word("description"),
     Column("limits", Text, nullable=False),
     Column("budgets", Text, nullable=False),
@@ -79,7 +82,7 @@ plans = Table(
 teams = Table(
     "teams",
     metadata,
-    Column("team_id", String, primary_key=True),
+    Column("team_id", Word, primary_key=True),
     _word("org_id"),
     _word("name"),
     _perhaps("plan_id"),
@@ -95,7 +98,7 @@ memberships = Table(
     "memberships",
     metadata,
     _word("team_id"),
-    Column("user_id", String, ForeignKey("users.user_id"), nullable=False),
+    Column("user_id", Word, ForeignKey("users.user_id"), nullable=False),
     _word("role"),
     _number("created_at_ns"),
     PrimaryKeyConstraint("team_id", "user_id"),
@@ -105,7 +108,7 @@ memberships = Table(
 users = Table(
     "users",
     metadata,
-    Column("user_id", String, primary_key=True),
+    Column("user_id", Word, primary_key=True),
     _word("org_id"),
     _word("name"),
     _word("email"),
@@ -113,7 +116,7 @@ users = Table(
     Column("metadata", Text, nullable=False),
     _number("created_at_ns"),
     _moment("blocked_at_ns"),
-    Column("role", String, nullable=False, server_default="member"),
+    Column("role", Word, nullable=False, server_default="member"),
     _perhaps("team_id"),
     _perhaps("plan_id"),
     _owner_file(),
@@ -122,8 +125,8 @@ users = Table(
 virtual_keys = Table(
     "virtual_keys",
     metadata,
-    Column("key_id", String, primary_key=True),
-    Column("user_id", String, ForeignKey("users.user_id"), nullable=False),
+    Column("key_id", Word, primary_key=True),
+    Column("user_id", Word, ForeignKey("users.user_id"), nullable=False),
     _word("name"),
     _word("hint"),
     Column("models", Text, nullable=True),
@@ -142,7 +145,7 @@ key_secrets = Table(
     "key_secrets",
     metadata,
     Column("digest", LargeBinary, primary_key=True),
-    Column("key_id", String, ForeignKey("virtual_keys.key_id"), nullable=False),
+    Column("key_id", Word, ForeignKey("virtual_keys.key_id"), nullable=False),
     _word("hint"),
     _number("created_at_ns"),
     _moment("expires_at_ns"),
@@ -152,7 +155,7 @@ key_secrets = Table(
 budgets = Table(
     "budgets",
     metadata,
-    Column("budget_id", String, primary_key=True),
+    Column("budget_id", Word, primary_key=True),
     _word("scope"),
     _word("scope_id"),
     _number("cap"),
@@ -219,7 +222,7 @@ ledger = Table(
     _word("upstream_request_id"),
     Column("budgets", Text, nullable=False),
     Column("entry_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("team_id", String, nullable=False, server_default=""),
+    Column("team_id", Word, nullable=False, server_default=""),
     UniqueConstraint("request_id", "attempt"),
     Index(None, "at_ns"),
     Index(None, "user_id", "at_ns", "key_id"),
@@ -243,7 +246,7 @@ begins with a user costs a page for every user of a transaction, more than the r
 requests = Table(
     "requests",
     metadata,
-    Column("request_id", String, primary_key=True),
+    Column("request_id", Word, primary_key=True),
     _number("attempts"),
     _number("at_ns"),
     _word("org_id"),

@@ -18,6 +18,9 @@ HEAD = "0002"
 REVISIONS = ("0001", "0002")
 """All revisions, oldest first."""
 
+RELEASED = "0001"
+"""The newest one that a release has. From then on it stays as it is, and a test has a frozen database of it."""
+
 
 def migrate(connection: Connection) -> None:
     """Bring the schema up to date inside the caller's transaction. Raises StorageError for a schema this program does
@@ -48,7 +51,7 @@ def stored_revision(connection: Connection) -> str | None:
             return str(rows[0])
     if found - {"alembic_version"}:
         raise StorageError(
-            "the database holds tables but no schema revision: it is not Tollhouse's; point the setting at another file"
+            "the database holds tables but no schema revision: it is not Tollhouse's; point the setting at another one"
         )
     return None
 

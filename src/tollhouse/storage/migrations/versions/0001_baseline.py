@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from tollhouse.storage.columns import Word
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -10,7 +12,7 @@ depends_on = None
 
 
 def word(*names: str) -> "list[sa.Column[str]]":
-    return [sa.Column(name, sa.String(), nullable=False) for name in names]
+    return [sa.Column(name, Word, nullable=False) for name in names]
 
 
 def number(*names: str) -> "list[sa.Column[int]]":

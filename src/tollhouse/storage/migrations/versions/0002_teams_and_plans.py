@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from tollhouse.storage.columns import Word
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -10,7 +12,7 @@ depends_on = None
 
 
 def word(*names: str) -> "list[sa.Column[str]]":
-    return [sa.Column(name, sa.String(), nullable=False) for name in names]
+    return [sa.Column(name, Word, nullable=False) for name in names]
 
 
 def upgrade() -> None:
@@ -28,7 +30,7 @@ def upgrade() -> None:
     op.create_table(
         "teams",
         *word("team_id", "org_id", "name"),
-        sa.Column("plan_id", sa.String(), nullable=True),
+        sa.Column("plan_id", Word, nullable=True),
         sa.Column("models", sa.Text(), nullable=True),
         sa.Column("limits", sa.Text(), nullable=False),
         sa.Column("metadata", sa.Text(), nullable=False),
@@ -45,10 +47,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.user_id"], name="fk_memberships_user_id"),
     )
     op.create_index("ix_memberships_user_id", "memberships", ["user_id"])
-    op.add_column("users", sa.Column("role", sa.String(), nullable=False, server_default="member"))
+    op.add_column("users", sa.Column("role", Word, nullable=False, server_default="member"))
     for table in ("users", "virtual_keys"):
-        op.add_column(table, sa.Column("team_id", sa.String(), nullable=True))
-        op.add_column(table, sa.Column("plan_id", sa.String(), nullable=True))
+        op.add_column(table, sa.Column("team_id", Word, nullable=True))
+        op.add_column(table, sa.Column("plan_id", Word, nullable=True))
     for table in ("users", "virtual_keys", "budgets"):
-        op.add_column(table, sa.Column("owned_by", sa.String(), nullable=False, server_default=""))
-    op.add_column("ledger", sa.Column("team_id", sa.String(), nullable=False, server_default=""))
+        op.add_column(table, sa.Column("owned_by", Word, nullable=False, server_default=""))
+    op.add_column("ledger", sa.Column("team_id", Word, nullable=False, server_default=""))
