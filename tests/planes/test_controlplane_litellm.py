@@ -430,7 +430,8 @@ ROUTES_HERE = sorted(row for row, permission in PERMISSIONS.items() if permissio
 
 
 def test_these_routes_and_no_others_are_bearer_only() -> None:
-    assert [path for _, path in ROUTES_HERE] == ["/key/info", "/key/delete", "/key/generate", "/key/update"]
+    got, posted = ["/key/info", "/team/info", "/user/info"], ["/key/delete", "/key/generate", "/key/update"]
+    assert [path for _, path in ROUTES_HERE] == [*got, *posted, "/team/new", "/user/new"]
     assert not {path.encode() for _, path in PERMISSIONS} & ROUTES.keys()
 
 
@@ -455,9 +456,7 @@ def test_only_the_master_key_as_bearer_comes_in(shared: Desk, method: str, path:
         error = refusal(shared.ask(method, path, **{"bearer": None, "content": b"{}"} | way), status)
         assert error["type"] == "auth_error"
     assert shared.with_deps(master_key=None).ask(method, path).status_code == 401
-    assert (
-        shared.ask(method, path, base_url="http://tollhouse").status_code == 400
-    )  # let in: it is the body that is wrong
+    assert shared.ask(method, path, base_url="http://tollhouse").status_code == 400  # let in: the body is wrong
 
 
 def test_refusals_around_the_routes_are_in_their_envelope(shared: Desk) -> None:

@@ -79,6 +79,10 @@ PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
     ("GET", "/key/info"): Permission.OWNER_BEARER,
     ("POST", "/key/update"): Permission.OWNER_BEARER,
     ("POST", "/key/delete"): Permission.OWNER_BEARER,
+    ("POST", "/user/new"): Permission.OWNER_BEARER,
+    ("GET", "/user/info"): Permission.OWNER_BEARER,
+    ("POST", "/team/new"): Permission.OWNER_BEARER,
+    ("GET", "/team/info"): Permission.OWNER_BEARER,
 }
 
 NO_TEAMS: Mapping[str, Role] = MappingProxyType({})

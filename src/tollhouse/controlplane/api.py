@@ -6,12 +6,21 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from tollhouse import __version__
-from tollhouse.controlplane import budgets, keys, litellm, me, problems, reports, system, users
+from tollhouse.controlplane import budgets, keys, litellm, litellm_people, me, problems, reports, system, users
 from tollhouse.controlplane.access import Gate
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.problems import NO_STORE
 
-ROUTERS = (system.router, me.router, users.router, keys.router, budgets.router, reports.router, litellm.router)
+ROUTERS = (
+    system.router,
+    me.router,
+    users.router,
+    keys.router,
+    budgets.router,
+    reports.router,
+    litellm.router,
+    litellm_people.router,
+)
 
 
 def build_api(deps: ControlDeps) -> FastAPI:

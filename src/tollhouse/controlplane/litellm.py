@@ -1,4 +1,5 @@
-"""LiteLLM's key routes as its users type them: other words for what `/api/v1/keys` and `/api/v1/budgets` do.
+"""LiteLLM's key routes as its users type them: other words for what `/api/v1/keys` and `/api/v1/budgets` do. Those of
+users and teams stand in `litellm_people`.
 
     words      a key's id is its `token`, its name `key_alias`, its hint `key_name`; a secret is `key`, shown once
     budget     `max_budget` is the key's budget in USD; of several, the tightest is told and none is changed
@@ -18,16 +19,17 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection, select
 
-from tollhouse.controlplane.budgets import new_budget
+from tollhouse.controlplane.budgets import new_budget, only_new
 from tollhouse.controlplane.deps import ControlDeps, Deps
-from tollhouse.controlplane.keys import KeyIn, create_key
+from tollhouse.controlplane.keys import new_key_id, new_secret
 from tollhouse.controlplane.litellm_fields import (
     DURATIONS,
+    NO_BUDGET,
     DeleteIn,
     GenerateIn,
     KeyFields,
     UpdateIn,
-    checked,
+    budget_text,
     read_fields,
 )
 from tollhouse.controlplane.problems import NO_STORE, Problem, invalid
@@ -36,49 +38,32 @@ from tollhouse.controlplane.times import iso_ns, iso_s
 from tollhouse.rules import keys as key_rules
 from tollhouse.storage import directory, ledger
 from tollhouse.storage.tables import key_secrets, virtual_keys
+from tollhouse.storage.teams import get_team
 from tollhouse.terms.money import decimal_usd
 from tollhouse.terms.names import ScopeKind
-from tollhouse.terms.people import Budget, BudgetUnit, BudgetWindow, VirtualKey
+from tollhouse.terms.people import NO_LIMITS, Budget, BudgetUnit, BudgetWindow, KeySecret, VirtualKey
 
 router = APIRouter(prefix="/key", tags=["litellm"])
 
 DEFAULT_USER = "default"
 """Whose a key is when nobody says."""
-_NO_BUDGET = "says when max_budget starts anew; give max_budget as well"
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-def _takes(shape: type[Input]) -> dict[str, Any]:
+def takes(shape: type[Input]) -> dict[str, Any]:
     """For the API's description, which cannot see a body that a route reads itself."""
     content = {"application/json": {"schema": shape.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}
 
 
-@router.post("/generate", openapi_extra=_takes(GenerateIn))
+@router.post("/generate", openapi_extra=takes(GenerateIn))
 async def generate(request: Request, deps: Deps) -> Response:
     """Create a key, and its user on first mention; takes LiteLLM's fields."""
     fields = await read_fields(request, GenerateIn, minted=True)
-    if fields.budget_duration is not None and fields.max_budget is None:
-        raise invalid("budget_duration", _NO_BUDGET)
-    window = fields.budget_duration or BudgetWindow.TOTAL
-    name = fields.key_alias or ""
-    wanted = checked(
-        KeyIn,
-        {
-            "user_id": fields.user_id or DEFAULT_USER,
-            "name": name,
-            "models": fields.models or None,
-            "limits": fields.limits(),
-            "budget": None if fields.max_budget is None else _budget_text(fields.max_budget, window),
-            "expires": iso_ns(fields.expires_at_ns(deps.now_ns())),
-            "metadata": fields.labels({}),
-        },
-    )
-    await deps.read(lambda connection: _alias_is_free(connection, name))
-    made = await create_key(wanted, deps)
-    key, budgets = await deps.read(lambda connection: _with_budgets(connection, _named(connection, deps, made.key_id)))
-    return _json({**_told(deps, key, budgets), "spend": Decimal(0), "key": made.key})
+    new = new_key(deps, fields, fields.user_id or DEFAULT_USER)
+    await deps.write(lambda connection: insert_key(connection, new), touches=lambda key: key.user_id)
+    return answer({**told(deps, new.key, new.budgets), "spend": Decimal(0), "key": new.text})
 
 
 @router.get("/info")
@@ -89,17 +74,17 @@ async def info(
     await deps.shipped()
 
     def query(connection: Connection) -> tuple[VirtualKey, tuple[Budget, ...], int]:
-        found, budgets = _with_budgets(connection, _named(connection, deps, key, field="key"))
+        found, budgets = with_budgets(connection, _named(connection, deps, key, field="key"))
         rows = ledger.usage(connection, "key", key_id=found.key_id) if not budgets else ()
         return found, budgets, sum(row.amount_nusd for row in rows)
 
     found, budgets, spent_nusd = await deps.read(query)
     if budgets:
-        spent_nusd = deps.standing.standing(_tightest(deps, budgets)).posted
-    return _json({"key": found.key_id, "info": {**_told(deps, found, budgets), "spend": _usd(spent_nusd)}})
+        spent_nusd = deps.standing.standing(tightest(deps, budgets)).posted
+    return answer({"key": found.key_id, "info": {**told(deps, found, budgets), "spend": usd(spent_nusd)}})
 
 
-@router.post("/update", openapi_extra=_takes(UpdateIn))
+@router.post("/update", openapi_extra=takes(UpdateIn))
 async def update(request: Request, deps: Deps) -> Response:
     """Change the given fields of a key; effective on its next call. Null removes a limit or the budget.
 
@@ -115,9 +100,11 @@ async def update(request: Request, deps: Deps) -> Response:
         name = key.name if fields.key_alias is None else fields.key_alias
         if name != key.name:
             _alias_is_free(connection, name)
+        known_team(connection, fields.team_id)
         changed = msgspec.structs.replace(
             key,
             name=name,
+            team_id=fields.team_id or key.team_id,
             models=key.models if fields.models is None else tuple(fields.models) or None,
             limits=fields.limits().over(key.limits),
             expires_at_ns=fields.expires_at_ns(now_ns) if fields.duration else key.expires_at_ns,
@@ -128,11 +115,11 @@ async def update(request: Request, deps: Deps) -> Response:
         return changed
 
     changed = await deps.write(change, touches=lambda key: key.user_id)
-    key, budgets = await deps.read(lambda connection: _with_budgets(connection, changed))
-    return _json({**_told(deps, key, budgets), "key": key.key_id})
+    key, budgets = await deps.read(lambda connection: with_budgets(connection, changed))
+    return answer({**told(deps, key, budgets), "key": key.key_id})
 
 
-@router.post("/delete", openapi_extra=_takes(DeleteIn))
+@router.post("/delete", openapi_extra=takes(DeleteIn))
 async def delete(request: Request, deps: Deps) -> Response:
     """Revoke keys for good, by secret, id (`keys`) or name (`key_aliases`); all of them or, if one is unknown, none."""
     fields = await read_fields(request, DeleteIn)
@@ -149,7 +136,60 @@ async def delete(request: Request, deps: Deps) -> Response:
         return {key.user_id for key in meant}
 
     await deps.write(change, touches=lambda users: users.pop() if len(users) == 1 else None)
-    return _json({"deleted_keys": [*names, *aliases]})
+    return answer({"deleted_keys": [*names, *aliases]})
+
+
+# Making one
+
+
+class NewKey(msgspec.Struct, frozen=True):
+    """A key that is not stored yet; `text` is its secret as a client shows it."""
+
+    key: VirtualKey
+    secret: KeySecret
+    text: str
+    budgets: tuple[Budget, ...]
+
+
+def new_key(deps: ControlDeps, fields: KeyFields, user_id: str, *, limited: bool = True) -> NewKey:
+    """What the fields ask for; without limits and budget where those are its user's. Raises Problem (400)."""
+    now_ns = deps.now_ns()
+    key_id = new_key_id(deps)
+    text, secret = new_secret(deps, key_id)
+    key = VirtualKey(
+        key_id,
+        user_id,
+        name=fields.key_alias or "",
+        hint=secret.hint,
+        models=tuple(fields.models or ()) or None,
+        limits=fields.limits().over(NO_LIMITS) if limited else NO_LIMITS,
+        metadata=fields.labels({}) if limited else {},
+        created_at_ns=now_ns,
+        expires_at_ns=fields.expires_at_ns(now_ns),
+        team_id=fields.team_id,
+    )
+    cap = fields.budget_text() if limited else None
+    budgets = () if cap is None else (new_budget(deps, cap, ScopeKind.KEY, key_id, field="max_budget"),)
+    return NewKey(key, secret, text, budgets)
+
+
+def insert_key(connection: Connection, new: NewKey) -> VirtualKey:
+    """Raises Problem: 400 for a name that is taken or an unknown team, 409 for a blocked user."""
+    key = new.key
+    user = directory.get_user(connection, key.user_id)
+    if user is not None and user.blocked_at_ns is not None:
+        raise Problem(409, "user_blocked", f"The user {key.user_id!r} is blocked; unblock them first.", field="user_id")
+    _alias_is_free(connection, key.name)
+    known_team(connection, key.team_id)
+    directory.create_key(connection, key, new.secret)
+    only_new(connection, new.budgets)
+    return key
+
+
+def known_team(connection: Connection, team_id: str | None, *, field: str = "team_id") -> None:
+    """Raises Problem (400) for a team that is not there."""
+    if team_id is not None and get_team(connection, team_id) is None:
+        raise invalid(field, f"there is no team {team_id!r}; make it first with /team/new")
 
 
 # Which key is meant
@@ -212,7 +252,7 @@ def _living(connection: Connection, alias: str) -> Sequence[str]:
 # Budgets
 
 
-def _with_budgets(connection: Connection, key: VirtualKey) -> tuple[VirtualKey, tuple[Budget, ...]]:
+def with_budgets(connection: Connection, key: VirtualKey) -> tuple[VirtualKey, tuple[Budget, ...]]:
     """A key with its budgets in USD."""
     budgets = directory.list_budgets(connection, scope=ScopeKind.KEY, scope_id=key.key_id)
     return key, tuple(budget for budget in budgets if budget.unit is BudgetUnit.USD)
@@ -223,7 +263,7 @@ def _change_budget(connection: Connection, deps: ControlDeps, key: VirtualKey, f
     given = fields.model_fields_set
     if not given & {"max_budget", "budget_duration"}:
         return
-    _, there = _with_budgets(connection, key)
+    _, there = with_budgets(connection, key)
     if len(there) > 1:
         ids = ", ".join(budget.budget_id for budget in there)
         raise Problem(
@@ -237,40 +277,36 @@ def _change_budget(connection: Connection, deps: ControlDeps, key: VirtualKey, f
     asked = fields.budget_duration or BudgetWindow.TOTAL
     window = asked if "budget_duration" in given or old is None else old.window
     if limit_nusd is None and fields.budget_duration is not None:
-        raise invalid("budget_duration", _NO_BUDGET)
+        raise invalid("budget_duration", NO_BUDGET)
     if old is not None and old.window is window and limit_nusd is not None:
         directory.update_budget(connection, msgspec.structs.replace(old, limit=limit_nusd))
         return
     if old is not None:
         directory.delete_budget(connection, old.budget_id)
     if limit_nusd is not None:
-        text = _budget_text(limit_nusd, window)
+        text = budget_text(limit_nusd, window)
         directory.create_budget(connection, new_budget(deps, text, ScopeKind.KEY, key.key_id, field="max_budget"))
 
 
-def _budget_text(limit_nusd: int, window: BudgetWindow) -> str:
-    return f"{decimal_usd(limit_nusd)}/{window.value}"
-
-
-def _tightest(deps: ControlDeps, budgets: Sequence[Budget]) -> Budget:
+def tightest(deps: ControlDeps, budgets: Sequence[Budget]) -> Budget:
     return min(budgets, key=lambda budget: deps.standing.standing(budget).remaining)
 
 
 # Answers
 
 
-def _told(deps: ControlDeps, key: VirtualKey, budgets: Sequence[Budget]) -> dict[str, Any]:
+def told(deps: ControlDeps, key: VirtualKey, budgets: Sequence[Budget]) -> dict[str, Any]:
     """A key in LiteLLM's words; what only LiteLLM has is there, and empty, for clients that read it."""
-    budget = _tightest(deps, budgets) if budgets else None
+    budget = tightest(deps, budgets) if budgets else None
     return {
         "token": key.key_id,
         "token_id": key.key_id,
         "key_name": f"sk-...{key.hint}",
         "key_alias": key.name or None,
         "user_id": key.user_id,
-        "team_id": None,
+        "team_id": key.team_id,
         "models": [] if key.models is None else list(key.models),
-        "max_budget": None if budget is None else _usd(budget.limit),
+        "max_budget": None if budget is None else usd(budget.limit),
         "budget_duration": None if budget is None else DURATIONS[budget.window],
         "budget_reset_at": None if budget is None else iso_s(deps.standing.standing(budget).resets_at_s),
         "rpm_limit": key.limits.requests_per_minute,
@@ -286,9 +322,9 @@ def _told(deps: ControlDeps, key: VirtualKey, budgets: Sequence[Budget]) -> dict
     }
 
 
-def _usd(amount_nusd: int) -> Decimal:
+def usd(amount_nusd: int) -> Decimal:
     return Decimal(decimal_usd(amount_nusd))
 
 
-def _json(body: dict[str, Any]) -> Response:
+def answer(body: dict[str, Any]) -> Response:
     return Response(_encode(body), 200, NO_STORE, "application/json")

@@ -4,14 +4,15 @@ Nothing that restricts or grants is dropped in silence: a field of LiteLLM's tha
 name as soon as it says anything, and so is one that nobody knows. Empty values (null, false, "", [], {}) say nothing;
 clients send them for every field they have.
 
-    honoured   user_id key_alias models max_budget budget_duration rpm_limit tpm_limit max_parallel_requests duration
-               metadata tags (a label: kept as `tags` in the metadata, where LiteLLM keeps it)
+    honoured   user_id team_id key_alias models max_budget budget_duration rpm_limit tpm_limit max_parallel_requests
+               duration metadata tags (a label: kept as `tags` in the metadata, where LiteLLM keeps it)
     ignored    IGNORED: what LiteLLM fills in itself
     refused    REFUSED, with the reason and what to do instead
 """
 
 import re
 from calendar import monthrange
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, TypeVar
@@ -32,9 +33,10 @@ from tollhouse.controlplane.shapes import (
     ModelGlob,
     NameText,
     UserIdText,
+    small,
 )
 from tollhouse.controlplane.times import NS_PER_S, parse_duration_s
-from tollhouse.terms.money import parse_usd
+from tollhouse.terms.money import decimal_usd, parse_usd
 from tollhouse.terms.people import BudgetWindow
 
 MAX_KEYS = 100
@@ -45,7 +47,9 @@ _MAX_MONTHS: Final = 1_200
 
 IGNORED: Final = frozenset({"key_name", "created_at", "created_by", "updated_at", "updated_by"})
 
-_NO_GROUPS: Final = "there are no teams, organisations or projects here yet; give the key its own models and limits"
+_NO_GROUPS: Final = (
+    "there are users and teams here, no other groups; put the key into a team, or give it its own limits"
+)
 _PER_MODEL: Final = "a key's limits and budget hold over all its models; give each model a key of its own"
 _NO_ROUTES: Final = "a key may call every model route and only those; leave it out"
 _NO_CONTENT_RULES: Final = "what a call contains is not checked or changed here"
@@ -58,7 +62,6 @@ REFUSED: Final = {
     "end_user_budget_id": _NO_GROUPS,
     "organization_id": _NO_GROUPS,
     "project_id": _NO_GROUPS,
-    "team_id": _NO_GROUPS,
     "aliases": "a model keeps its name here; have the client ask for the model itself",
     "config": "a key has no configuration of its own here",
     "permissions": _NO_CONTENT_RULES,
@@ -132,6 +135,8 @@ DURATIONS: Final = {
 }
 """How a window is told to clients of LiteLLM."""
 
+NO_BUDGET: Final = "says when max_budget starts anew; give max_budget as well"
+
 _ALL_MODELS: Final = "all-proxy-models"
 _OTHER_MODELS: Final = ("all-team-models", "no-default-models")
 
@@ -187,11 +192,9 @@ _LIMITS: Final = {
 }
 
 
-class KeyFields(Input):
-    """What making and changing a key have in common."""
+class HolderFields(Input):
+    """What keys, users and teams have in common."""
 
-    user_id: UserIdText | None = None
-    key_alias: NameText | None = None
     models: Annotated[list[ModelGlob] | None, Field(max_length=MAX_MODELS), BeforeValidator(_globs)] = None
     """Empty admits every model."""
     max_budget: AmountNusd = None
@@ -199,7 +202,6 @@ class KeyFields(Input):
     rpm_limit: Count = None
     tpm_limit: Count = None
     max_parallel_requests: Count = None
-    duration: Annotated[str, Field(max_length=20)] | None = None
     metadata: Metadata | None = None
     tags: Annotated[list[NameText], Field(max_length=MAX_TAGS)] | None = None
 
@@ -208,9 +210,29 @@ class KeyFields(Input):
         return LimitsIn(**{_LIMITS[name]: getattr(self, name) for name in self.model_fields_set & _LIMITS.keys()})
 
     def labels(self, base: dict[str, Any]) -> dict[str, Any]:
-        """`base`, or the metadata given instead, with the tags given."""
+        """`base`, or the metadata given instead, with the tags given. Raises Problem (400) when that is too large."""
         metadata = base if self.metadata is None else self.metadata
-        return metadata if self.tags is None else {**metadata, "tags": self.tags}
+        try:
+            return metadata if self.tags is None else small({**metadata, "tags": self.tags})
+        except ValueError as error:
+            raise invalid("metadata", str(error)) from error
+
+    def budget_text(self) -> str | None:
+        """The budget given, as `controlplane.budgets` reads it. Raises Problem (400) for a window of nothing."""
+        if self.max_budget is None:
+            if self.budget_duration is not None:
+                raise invalid("budget_duration", NO_BUDGET)
+            return None
+        return budget_text(self.max_budget, self.budget_duration or BudgetWindow.TOTAL)
+
+
+class KeyFields(HolderFields):
+    """What making and changing a key have in common."""
+
+    user_id: UserIdText | None = None
+    team_id: UserIdText | None = None
+    key_alias: NameText | None = None
+    duration: Annotated[str, Field(max_length=20)] | None = None
 
     def expires_at_ns(self, now_ns: int) -> int | None:
         """When a key ends that is to last `duration` from now; None is never. Raises Problem (400)."""
@@ -244,6 +266,10 @@ class DeleteIn(Input):
     key_aliases: Annotated[list[NameText], Field(max_length=MAX_KEYS)] | None = None
 
 
+def budget_text(limit_nusd: int, window: BudgetWindow) -> str:
+    return f"{decimal_usd(limit_nusd)}/{window.value}"
+
+
 def _months_on(now_s: int, months: int) -> int:
     """The same day and time so many months later, in UTC; the month's last day where it has no such day."""
     now = datetime.fromtimestamp(now_s, UTC)
@@ -259,9 +285,12 @@ _exact = msgspec.json.Decoder(float_hook=Decimal).decode
 InputT = TypeVar("InputT", bound=Input)
 
 
-async def read_fields(request: Request, shape: type[InputT], *, minted: bool = False) -> InputT:
+async def read_fields(
+    request: Request, shape: type[InputT], *, refused: Mapping[str, str] = REFUSED, minted: bool = False
+) -> InputT:
     """The body as JSON, whatever its Content-Type says: curl calls it a form unless told otherwise.
 
+    refused  fields that have no counterpart here, with the reason
     minted   the answer will hold a new secret: `key` is refused
 
     Raises Problem (400) and RequestValidationError, which becomes one.
@@ -270,7 +299,7 @@ async def read_fields(request: Request, shape: type[InputT], *, minted: bool = F
         body = await request.body()
     except ClientDisconnect:
         raise Problem(400, "incomplete_body", "The body broke off.") from None
-    given = _said(_decoded(body))
+    given = _said(_decoded(body), refused)
     if minted and "key" in given and given.pop("key") not in (None, ""):
         raise invalid("key", "keys are minted here, none is brought along; leave it out and use the one in the answer")
     return checked(shape, given)
@@ -296,11 +325,11 @@ def _decoded(body: bytes) -> dict[str, Any]:
         raise Problem(400, "invalid_json", f"The body is not a JSON object: {error}.") from error
 
 
-def _said(fields: dict[str, Any]) -> dict[str, Any]:
+def _said(fields: dict[str, Any], refused: Mapping[str, str]) -> dict[str, Any]:
     """The fields that count. Raises Problem (400) for one that cannot be honoured."""
     counted = {}
     for name, value in fields.items():
-        reason = REFUSED.get(name)
+        reason = refused.get(name)
         if reason is None:
             if name not in IGNORED:
                 counted[name] = value

@@ -17,7 +17,7 @@ from tollhouse.terms.errors import Refusal, StorageError
 
 MAX_FIELD_ERRORS = 20
 
-LITELLM_PATHS = "/key/"
+LITELLM_PATHS = ("/key/", "/user/", "/team/")
 """What LiteLLM's routes begin with."""
 _LITELLM_TYPES = {401: "auth_error", 403: "auth_error", 404: "not_found_error"}
 

@@ -49,7 +49,8 @@ def _no_facts() -> dict[str, Any]:
     return {}
 
 
-def _small(metadata: dict[str, Any]) -> dict[str, Any]:
+def small(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The same metadata. Raises ValueError when it is too large or too deep."""
     level: list[Any] = [metadata]
     for _ in range(MAX_METADATA_DEPTH):
         level = [inner for one in level if isinstance(one, dict | list) for inner in _inside(one)]
@@ -73,7 +74,7 @@ def _glob(text: str) -> str:
 UserIdText = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_addressable)]
 """Any string the application chose."""
 NameText = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
-Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
+Metadata = Annotated[dict[str, Any], AfterValidator(small)]
 MetadataIn = Annotated[Metadata, Field(default_factory=_no_facts)]
 ModelGlob = Annotated[str, Field(max_length=200), AfterValidator(_glob)]
 MAX_MODELS = 200

@@ -75,11 +75,20 @@ def get_key(connection: Connection, key_id: str) -> VirtualKey | None:
 
 
 def list_keys(
-    connection: Connection, *, user_id: str | None = None, cursor: str = "", limit: int = 100
+    connection: Connection,
+    *,
+    user_id: str | None = None,
+    team_id: str | None = None,
+    cursor: str = "",
+    limit: int = 100,
 ) -> tuple[VirtualKey, ...]:
-    """At most `limit` keys with an id after `cursor`, revoked ones too; of one user when asked."""
-    of_user = () if user_id is None else (virtual_keys.c.user_id == user_id,)
-    return tuple(map(key_of, page(connection, virtual_keys, virtual_keys.c.key_id, cursor, limit, *of_user)))
+    """At most `limit` keys with an id after `cursor`, revoked ones too; of one user, or those made for one team, when
+    asked.
+    """
+    wanted = [] if user_id is None else [virtual_keys.c.user_id == user_id]
+    if team_id is not None:
+        wanted.append(virtual_keys.c.team_id == team_id)
+    return tuple(map(key_of, page(connection, virtual_keys, virtual_keys.c.key_id, cursor, limit, *wanted)))
 
 
 def update_key(connection: Connection, key: VirtualKey) -> bool:
