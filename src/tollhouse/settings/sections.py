@@ -33,6 +33,8 @@ class Listen(Section):
     tls_key: Path | None = None
     allow_plain_http: bool = False
     """Off loopback, `serve` refuses plain HTTP unless this is true (a TLS proxy stands in front)."""
+    public_url: str = ""
+    """Where browsers reach this gateway when a proxy stands in front: `https://llm.example`. Empty: as they ask."""
     cors_origins: Names = ()
     """Origins whose browsers may call the data plane, such as `https://app.example`. Never `*`."""
     head_timeout_s: float = Field(10.0, gt=0)
@@ -47,6 +49,14 @@ class Listen(Section):
     max_buffered_bytes: int = Field(1024 * MIB, ge=1024)
     """All request bodies being received at once."""
     max_connections: int = Field(20_000, ge=1)
+
+    @field_validator("public_url")
+    @classmethod
+    def _an_origin(cls, url: str) -> str:
+        url = url.rstrip("/")
+        if url and (not url.startswith(("https://", "http://")) or "/" in url.split("://", 1)[1]):
+            raise ValueError(f"{url!r} is not an origin; write https://host[:port] without a path")
+        return url
 
     @field_validator("cors_origins")
     @classmethod

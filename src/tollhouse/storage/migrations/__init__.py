@@ -9,13 +9,13 @@ from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, text
 
-from tollhouse.storage import tables
+from tollhouse.storage import sign_in_tables
 from tollhouse.terms.errors import StorageError
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision; a test holds it against the files in `versions/`."""
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """All revisions, oldest first."""
 
 RELEASED = "0001"
@@ -69,7 +69,7 @@ def upgrade(connection: Connection, target: str = "head") -> None:
 
 
 def _create(connection: Connection) -> None:
-    tables.metadata.create_all(connection)
+    sign_in_tables.metadata.create_all(connection)  # of all tables: it is one
     stamp = Table("alembic_version", MetaData(), Column("version_num", String(32), nullable=False))
     stamp.append_constraint(PrimaryKeyConstraint("version_num", name="alembic_version_pkc"))
     stamp.create(connection, checkfirst=True)
