@@ -170,8 +170,8 @@ class Home:
         self.journal_path = self.path / "journal"
         self.loop = asyncio.new_event_loop()
         self.database = Database.open(self.path / "tollhouse.db")
-        self.database._executor.shutdown()
-        self.database._executor = Here()  # type: ignore[assignment]
+        self.database._writer._executor.shutdown()
+        self.database._writer._executor = Here()  # type: ignore[assignment]
         self.database.run_sync(_people)
 
     def __enter__(self) -> "Home":
