@@ -20,8 +20,9 @@ from typing import Any
 from sqlalchemy import Connection, delete
 
 from tests.laws.budget_model import CACHED_PUSD, DEFAULT_OUTPUT, INPUT_PUSD, MIN_OUTPUT, OUTPUT_PUSD, WRITTEN_PUSD
+from tests.planes.plane import FakeCaller
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
-from tollhouse.dataplane.holds import Caller, MoneyHold, Outcome
+from tollhouse.dataplane.holds import MoneyHold
 from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.refusals import unrecorded
 from tollhouse.dataplane.snapshot import Principal, Snapshot
@@ -278,7 +279,7 @@ class Node:
     def reserve(self, principal: Principal, body_bytes: int, max_tokens: int | None, *, priced: bool) -> Any:
         """The hold, or the refusal."""
         self.count += 1
-        caller = Caller(f"req_{self.count:012x}", "messages", self.now_ns(), "", "")
+        caller = FakeCaller(f"req_{self.count:012x}", self.now_ns())
         ask = Ask(model="claude-x", body_bytes=body_bytes, max_output_tokens=max_tokens, stream=True)
         try:
             self.accounts.reserve(principal, ask, PRICED if priced else UNPRICED, caller).send(None)
@@ -294,7 +295,7 @@ class Node:
         return hold
 
     def settle(self, hold: MoneyHold, seen: Seen, ending: Ending, cancel_stops_billing: bool) -> Settlement:
-        settlement = self.accounts.settle(hold, seen, ending, cancel_stops_billing, Outcome(200, ""))
+        settlement = self.accounts.settle(hold, seen, ending, cancel_stops_billing, 200, "")
         self.turn.end()
         return settlement
 

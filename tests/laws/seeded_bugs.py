@@ -58,9 +58,9 @@ def planted(name: str) -> Iterator[None]:
 
 @seeded(accounts, "choose_cap")
 def hold_shrunk_to_what_is_left(real: Any) -> Any:
-    def wrong(ask: Any, bound: Bound, room_nusd: int | None, room_tokens: int | None, **options: Any) -> Any:
+    def wrong(ask: Any, bound: Bound, room_nusd: int | None, room_tokens: int | None, *options: Any) -> Any:
         """The request itself goes on as it came."""
-        cap = real(ask, bound, room_nusd, room_tokens, **options)
+        cap = real(ask, bound, room_nusd, room_tokens, *options)
         room = affordable(bound, room_nusd, room_tokens)
         return CapChoice(room, *bound.amounts(room)) if cap is None and room >= 0 else cap
 
@@ -69,8 +69,8 @@ def hold_shrunk_to_what_is_left(real: Any) -> Any:
 
 @seeded(accounts, "choose_cap")
 def clamped_but_sent_whole(real: Any) -> Any:
-    def wrong(*facts: Any, **options: Any) -> Any:
-        cap = real(*facts, **options)
+    def wrong(*facts: Any) -> Any:
+        cap = real(*facts)
         return cap if cap is None else msgspec.structs.replace(cap, edit=False)
 
     return wrong
@@ -78,7 +78,7 @@ def clamped_but_sent_whole(real: Any) -> Any:
 
 @seeded(accounts, "choose_cap")
 def token_budgets_not_looked_at(real: Any) -> Any:
-    return lambda ask, bound, room_nusd, room_tokens, **options: real(ask, bound, room_nusd, None, **options)
+    return lambda ask, bound, room_nusd, room_tokens, *options: real(ask, bound, room_nusd, None, *options)
 
 
 @seeded(Accounts, "reserve")
@@ -92,8 +92,8 @@ def one_of_several_budgets_not_checked(real: Any) -> Any:
 
 @seeded(accounts, "bound")
 def unknown_price_is_nothing(real: Any) -> Any:
-    def wrong(ask: Any, facts: Any, *, budgeted: bool, **options: Any) -> Any:
-        return real(ask, facts, budgeted=budgeted and facts.card is not None, **options)
+    def wrong(ask: Any, facts: Any, budgeted: bool, *options: Any) -> Any:
+        return real(ask, facts, budgeted and facts.card is not None, *options)
 
     return wrong
 
@@ -147,28 +147,32 @@ def hold_not_journalled(real: Any) -> Any:
 # Settlement
 
 
+HOLD_NUSD, SEEN, ENDING = 2, 4, 5
+"""Places among the arguments of `settle_amount`."""
+
+
 @seeded(accounts, "settle_amount")
 def cancelled_is_free(real: Any) -> Any:
-    def wrong(**facts: Any) -> Settled:
-        gone = facts["ending"].kind is EndingKind.CLIENT_GONE and not facts["seen"].final
-        return NOTHING if gone else real(**facts)
+    def wrong(*facts: Any) -> Settled:
+        gone = facts[ENDING].kind is EndingKind.CLIENT_GONE and not facts[SEEN].final
+        return NOTHING if gone else real(*facts)
 
     return wrong
 
 
 @seeded(accounts, "settle_amount")
 def missing_usage_refunds_everything(real: Any) -> Any:
-    def wrong(**facts: Any) -> Settled:
-        untold = facts["ending"].kind is EndingKind.COMPLETE and not facts["seen"].final
-        return Settled(SettleKind.EXACT, facts["seen"].usage, 0, 0) if untold else real(**facts)
+    def wrong(*facts: Any) -> Settled:
+        untold = facts[ENDING].kind is EndingKind.COMPLETE and not facts[SEEN].final
+        return Settled(SettleKind.EXACT, facts[SEEN].usage, 0, 0) if untold else real(*facts)
 
     return wrong
 
 
 @seeded(accounts, "settle_amount")
 def unknown_end_counts_no_tokens(real: Any) -> Any:
-    def wrong(**facts: Any) -> Settled:
-        settled: Settled = real(**facts)
+    def wrong(*facts: Any) -> Settled:
+        settled: Settled = real(*facts)
         return msgspec.structs.replace(settled, tokens=0) if settled.kind is SettleKind.UPPER else settled
 
     return wrong
@@ -176,9 +180,9 @@ def unknown_end_counts_no_tokens(real: Any) -> Any:
 
 @seeded(accounts, "settle_amount")
 def more_than_held_is_rolled_back_to_the_hold(real: Any) -> Any:
-    def wrong(**facts: Any) -> Settled:
-        settled: Settled = real(**facts)
-        return msgspec.structs.replace(settled, amount_nusd=min(settled.amount_nusd, facts["hold_nusd"]))
+    def wrong(*facts: Any) -> Settled:
+        settled: Settled = real(*facts)
+        return msgspec.structs.replace(settled, amount_nusd=min(settled.amount_nusd, facts[HOLD_NUSD]))
 
     return wrong
 

@@ -18,6 +18,7 @@ from tollhouse.dataplane.accounts import Accounts, MoneyOptions
 from tollhouse.dataplane.edge import protocol_class
 from tollhouse.dataplane.exchange import Exchange, Plane, PlaneOptions
 from tollhouse.dataplane.gate import EdgeOptions, Gate
+from tollhouse.dataplane.head import ROUTES, RequestHead
 from tollhouse.dataplane.identify import VirtualKeyScheme
 from tollhouse.dataplane.plan import Planner
 from tollhouse.dataplane.snapshot import Snapshot
@@ -78,6 +79,17 @@ class ListJournal:
         await asyncio.sleep(0)
         if self.sync_broken:
             raise JournalError("the disk is gone")
+
+
+class FakeCaller:
+    """Who asks for messages, in a few words."""
+
+    route = ROUTES[b"/v1/messages"]
+    head = RequestHead(b"POST", b"/v1/messages", b"", "1.1", True)
+
+    def __init__(self, request_id: str, at_ns: int) -> None:
+        self.request_id = request_id
+        self.at_ns = at_ns
 
 
 class ListOutbox:

@@ -7,9 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.planes.plane import FACTS, T0_NS, ListJournal, ListOutbox, image
+from tests.planes.plane import FACTS, T0_NS, FakeCaller, ListJournal, ListOutbox, image
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
-from tollhouse.dataplane.holds import Caller, Outcome
 from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.snapshot import Principal
 from tollhouse.rules.budgets import FIVE_HOURS_S
@@ -65,12 +64,12 @@ class World:
 
     def reserving(self, body_bytes: int, max_tokens: int | None) -> Coroutine[Any, Any, Any]:
         self.count += 1
-        caller = Caller(f"req_{self.count:012x}", "messages", self.now_s * 10**9, "", "")
+        caller = FakeCaller(f"req_{self.count:012x}", self.now_s * 10**9)
         ask = Ask(model="claude-x", body_bytes=body_bytes, max_output_tokens=max_tokens, stream=True)
         return self.accounts.reserve(self.principal, ask, ATTEMPT, caller)
 
     def settle(self, hold: Any, seen: Seen, ending: Any) -> Any:
-        return self.accounts.settle(hold, seen, ending, True, Outcome(200, ""))
+        return self.accounts.settle(hold, seen, ending, True, 200, "")
 
     def posted(self) -> dict[tuple[str, int], int]:
         """What a ledger would know of USD budgets, from the settlements alone."""

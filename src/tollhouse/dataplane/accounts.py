@@ -19,7 +19,8 @@ from typing import Protocol
 
 import msgspec
 
-from tollhouse.dataplane.holds import TOKENS, USD, Account, Caller, MoneyHold, Outcome, Purse, tightest
+from tollhouse.dataplane.head import MAX_SESSION_CHARS
+from tollhouse.dataplane.holds import TOKENS, USD, Account, Caller, MoneyHold, Purse, tightest
 from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.refusals import behind, exhausted, unrecorded
 from tollhouse.dataplane.snapshot import Principal
@@ -34,6 +35,8 @@ from tollhouse.terms.people import Budget, DirectoryImage
 from tollhouse.terms.seen import Seen
 
 VOIDED = SettleKind.VOIDED
+FIRST_ATTEMPT = "-1"
+"""Behind the request's id; a second attempt would be `-2`."""
 
 
 class MoneyOptions(msgspec.Struct, frozen=True):
@@ -151,20 +154,16 @@ class Accounts:
         tokens = tightest(purse.tokens) if purse.tokens else None
         binding = usd or tokens or requests
         options = self._options
-        limit = bound(
-            ask,
-            attempt.facts,
-            budgeted=usd is not None or tokens is not None,
-            default_window_tokens=options.default_window_tokens,
-        )
+        budgeted = usd is not None or tokens is not None
+        limit = bound(ask, attempt.facts, budgeted, options.default_window_tokens)
         cap = choose_cap(
             ask,
             limit,
             None if usd is None else usd.free,
             None if tokens is None else tokens.free,
-            clamp=purse.clamps,
-            min_output_tokens=options.min_output_tokens,
-            default_max_tokens=options.default_max_tokens,
+            purse.clamps,
+            options.min_output_tokens,
+            options.default_max_tokens,
         )
         if cap is None:
             raise self._does_not_fit(purse, ask, limit)
@@ -199,7 +198,7 @@ class Accounts:
             if hold.unrecorded:
                 raise JournalError("the hold could not be written")
         except BaseException as error:
-            self.settle(hold, Seen(), NOT_SENT, False, Outcome(503, "journal_unavailable"))
+            self.settle(hold, Seen(), NOT_SENT, False, 503, "journal_unavailable")
             if isinstance(error, JournalError):
                 raise unrecorded() from error
             raise
@@ -210,10 +209,15 @@ class Accounts:
         seen: Seen,
         ending: Ending,
         cancel_stops_billing: bool,
-        outcome: Outcome,
+        status: int,
+        code: str,
+        duration_us: int = 0,
+        first_byte_us: int = 0,
+        upstream_request_id: str = "",
+        response_bytes: int = 0,
     ) -> Settlement:
         """Post the real cost and give the rest back. A plain function: nothing can come between. The first call
-        decides.
+        decides. From `status` on: what is remembered of the answer besides money, as in `SettleRecord`.
 
         A SETTLE that the disk refuses is kept and written again by the journal; until then the HOLD on disk stands for
         it.
@@ -222,13 +226,13 @@ class Accounts:
             return hold.settlement
         record = hold.record
         settled = settle_amount(
-            card=hold.attempt.facts.card,
-            bound=hold.bound,
-            hold_nusd=record.hold_nusd,
-            hold_tokens=record.hold_tokens,
-            seen=seen,
-            ending=ending,
-            cancel_stops_billing=cancel_stops_billing,
+            hold.attempt.facts.card,
+            hold.bound,
+            record.hold_nusd,
+            record.hold_tokens,
+            seen,
+            ending,
+            cancel_stops_billing,
         )
         if settled.amount_nusd > record.hold_nusd or settled.tokens > record.hold_tokens:
             self.bound_violations += 1
@@ -239,12 +243,12 @@ class Accounts:
             settled.amount_nusd,
             settled.usage,
             seen.served_model,
-            outcome.status,
-            outcome.code,
-            outcome.duration_us,
-            outcome.first_byte_us,
-            outcome.upstream_request_id,
-            outcome.response_bytes,
+            status,
+            code,
+            duration_us,
+            first_byte_us,
+            upstream_request_id,
+            response_bytes,
             settled.tokens,
         )
         settlement = hold.settlement = Settlement(record, settle)
@@ -273,15 +277,15 @@ def hold_record(
     principal: Principal, ask: Ask, attempt: Attempt, caller: Caller, purse: Purse, cap: CapChoice
 ) -> HoldRecord:
     """All a ledger entry needs to know of a call's origin."""
-    key, card = principal.key, attempt.facts.card
+    key, card, head, request_id = principal.key, attempt.facts.card, caller.head, caller.request_id
     return HoldRecord(
-        f"{caller.request_id}-{caller.number}",
-        caller.request_id,
+        request_id + FIRST_ATTEMPT,
+        request_id,
         caller.at_ns,
         principal.user.org_id,
         key.user_id,
         key.key_id,
-        caller.endpoint,
+        caller.route.endpoint_name,
         attempt.provider.name,
         attempt.requested_model,
         attempt.upstream_model,
@@ -291,7 +295,7 @@ def hold_record(
         cap.max_output_tokens,
         ask.stream,
         purse.keys,
-        caller.client,
-        caller.session,
+        head.client,
+        head.session or ask.session[:MAX_SESSION_CHARS],
         "" if principal.team is None else principal.team.team_id,
     )

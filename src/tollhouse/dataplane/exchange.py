@@ -20,7 +20,7 @@ from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.free_calls import answer_models, count_tokens
 from tollhouse.dataplane.gate import Gate
 from tollhouse.dataplane.head import RequestHead
-from tollhouse.dataplane.holds import MoneyHold, Outcome
+from tollhouse.dataplane.holds import MoneyHold
 from tollhouse.dataplane.identify import Scheme, Unwelcome, identify
 from tollhouse.dataplane.plan import Attempt, Planner
 from tollhouse.dataplane.relay import Relay
@@ -145,7 +145,7 @@ class Exchange(Visitor):
                 await count_tokens(self, principal, attempt)
                 return
             self.ticket = await plane.limiter.take(principal.holders, estimate_tokens(ask))
-            hold = self.hold = await plane.accounts.reserve(principal, ask, attempt, notes.caller(self))
+            hold = self.hold = await plane.accounts.reserve(principal, ask, attempt, self)
             self.relay = relay = Relay(self, swallow_usage=ask.stream and not ask.include_usage)
             await send(self, hold, relay, attempt, ask)
             self.finish(relay)
@@ -155,7 +155,8 @@ class Exchange(Visitor):
         except UpstreamError as error:
             self.upstream_failed(error)
         finally:
-            self.settle(CUT_BY_UPSTREAM, "internal_error")
+            if self.hold is not None and self.hold.settlement is None:
+                self.settle(CUT_BY_UPSTREAM, "internal_error")
             self.release()
 
     def finish(self, relay: Relay) -> None:
@@ -182,28 +183,30 @@ class Exchange(Visitor):
         """Post the real cost and release the hold; only the first call counts. A plain function: nothing can come
         between.
         """
-        hold, relay = self.hold, self.relay
+        hold, relay, plane = self.hold, self.relay, self.plane
         if hold is None:
             return None
         if hold.settlement is not None:
             return hold.settlement
-        duration_us = int((monotonic() - self.started_at) * 1e6)
+        started_at = self.started_at
+        duration_us = int((monotonic() - started_at) * 1e6)
         if relay is None or relay.call is None:
-            settlement = self.plane.accounts.settle(
-                hold, NOTHING_SEEN, ending, False, Outcome(status or 0, code, duration_us)
-            )
+            settlement = plane.accounts.settle(hold, NOTHING_SEEN, ending, False, status or 0, code, duration_us)
         else:
             first_byte_at = relay.call.first_byte_at
-            outcome = Outcome(
+            settlement = plane.accounts.settle(
+                hold,
+                relay.seen,
+                ending,
+                ending is CLIENT_GONE and self.cancel_stops_billing(hold),
                 relay.status if status is None else status,
                 code,
                 duration_us,
-                int((first_byte_at - self.started_at) * 1e6) if first_byte_at else 0,
+                int((first_byte_at - started_at) * 1e6) if first_byte_at else 0,
                 relay.upstream_request_id,
                 relay.relayed_bytes,
             )
-            settlement = self.plane.accounts.settle(hold, relay.seen, ending, self.cancel_stops_billing(hold), outcome)
-        self.plane.telemetry.settled(settlement)
+        plane.telemetry.settled(settlement)
         if self.ticket is not None:
             self.ticket.settle(settlement.settle.tokens)
         return settlement
@@ -218,7 +221,7 @@ class Exchange(Visitor):
     def release(self) -> None:
         """The end, however it came: a place in a limit that no settlement gave back is given back."""
         self.gate.left_behind.discard(self)
-        if self.ticket is not None:
+        if self.hold is None and self.ticket is not None:
             self.ticket.settle(0)
         if self.response_complete:
             self.relay = None  # it knows us too: without the circle both are freed at once, without the collector

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
-import msgspec
-
+from tollhouse.dataplane.head import RequestHead, Route
 from tollhouse.dataplane.plan import Attempt
 from tollhouse.rules.bounds import Bound, CapChoice
 from tollhouse.terms.events import HoldRecord, Settlement
@@ -117,24 +117,12 @@ class MoneyHold(Hold):
             account.free += 1 - requests
 
 
-class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What a settlement remembers of the answer besides money."""
-
-    status: int
-    code: str
-    duration_us: int = 0
-    first_byte_us: int = 0
-    upstream_request_id: str = ""
-    response_bytes: int = 0
-
-
-class Caller(msgspec.Struct, frozen=True, gc=False):
-    """What a hold remembers of the request besides money."""
+class Caller(Protocol):
+    """What a hold remembers of the request besides money; an exchange is one."""
 
     request_id: str
-    endpoint: str
     at_ns: int
-    client: str
-    session: str
-    number: int = 1
-    """Which attempt of the request this is, from 1."""
+    """Wall clock of admission."""
+    route: Route
+    head: RequestHead
+    """By which tool, in which conversation."""

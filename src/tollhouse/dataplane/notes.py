@@ -1,26 +1,12 @@
-"""What is remembered of a request besides money: by which tool, in which conversation, and its row in the log."""
+"""What is remembered of a request that never held money: its row in the log."""
 
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from tollhouse.dataplane.head import MAX_SESSION_CHARS
-from tollhouse.dataplane.holds import Caller
 from tollhouse.terms.events import Refused
 
 if TYPE_CHECKING:
     from tollhouse.dataplane.exchange import Exchange
-
-
-def caller(exchange: "Exchange") -> Caller:
-    """What a hold remembers."""
-    head, ask = exchange.head, exchange.ask
-    return Caller(
-        exchange.request_id,
-        exchange.route.endpoint_name,
-        exchange.at_ns,
-        head.client,
-        head.session or (ask.session[:MAX_SESSION_CHARS] if ask is not None else ""),
-    )
 
 
 def row(exchange: "Exchange", status: int, code: str) -> Refused:

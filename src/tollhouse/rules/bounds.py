@@ -89,7 +89,6 @@ class CapChoice(msgspec.Struct, frozen=True, gc=False):
 def bound(
     ask: Ask,
     facts: ModelFacts,
-    *,
     budgeted: bool,
     default_window_tokens: int,
     overhead_tokens: int = INPUT_OVERHEAD_TOKENS,
@@ -233,7 +232,6 @@ def choose_cap(
     bound: Bound,
     room_nusd: int | None,
     room_tokens: int | None,
-    *,
     clamp: bool,
     min_output_tokens: int = MIN_OUTPUT_TOKENS,
     default_max_tokens: int = DEFAULT_MAX_TOKENS,

@@ -100,7 +100,6 @@ def refused_before_work(status: int) -> bool:
 
 
 def settle_amount(
-    *,
     card: RateCard | None,
     bound: Bound,
     hold_nusd: int,
