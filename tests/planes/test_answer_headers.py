@@ -12,38 +12,13 @@ from hypothesis import strategies as st
 
 from tests.planes.plane import BUDGET
 from tests.planes.records import settlement
-from tollhouse.dataplane import answer_headers, reply
-from tollhouse.dataplane.answer_headers import DROPPED, DROPPED_PREFIXES, form, forwarded, own
+from tollhouse.dataplane import reply
+from tollhouse.dataplane.answer_headers import own
 from tollhouse.dataplane.holds import Account, MoneyHold, Purse
 from tollhouse.ports import LimitStanding
 from tollhouse.rules.bounds import Bound, CapChoice
 from tollhouse.terms.names import DialectName
 from tollhouse.terms.people import Budget, BudgetUnit
-
-# -------------------------------------------------------------------------------------------------- of the provider
-
-kept = st.sampled_from([b"content-type", b"request-id", b"x-%d-%b", b"%", b"retry-after", b"x-ratelimit"])
-names = kept | st.sampled_from(sorted(DROPPED)) | st.sampled_from([prefix + b"x" for prefix in DROPPED_PREFIXES])
-values = st.binary(max_size=20)
-
-
-@given(st.lists(st.tuples(names, values), max_size=12))
-def test_what_is_not_dropped_travels_on_in_its_order(headers: list[tuple[bytes, bytes]]) -> None:
-    lines = b""
-    for name, value in headers:
-        if name not in DROPPED and not name.startswith(DROPPED_PREFIXES):
-            lines += name + b": " + value + b"\r\n"
-    assert forwarded(headers) == lines
-    assert forwarded(headers) == lines  # by what is remembered now
-
-
-def test_heads_of_ever_new_names_fill_no_memory() -> None:
-    for number in range(answer_headers.HEADS_REMEMBERED + 10):
-        assert forwarded([(b"x-%d" % number, b"1")]) == b"x-%d: 1\r\n" % number
-    assert form.cache_info().currsize == answer_headers.HEADS_REMEMBERED
-
-
-# ------------------------------------------------------------------------------------------------------- of this house
 
 
 class FakeTicket:

@@ -17,7 +17,7 @@ from tollhouse.terms.errors import (
     UpstreamUnreachable,
 )
 from tollhouse.terms.holds import ZeroHold
-from tollhouse.upstream.connection import Call, Headers
+from tollhouse.upstream.connection import Call
 from tollhouse.upstream.origin import Origin
 from tollhouse.upstream.pool import SWEEP_S, Pool, PoolOptions
 
@@ -30,11 +30,11 @@ class Heard:
     """A sink that keeps everything."""
 
     def __init__(self) -> None:
-        self.heads: list[tuple[int, Headers]] = []
+        self.heads: list[tuple[int, list[tuple[bytes, bytes]]]] = []
         self.pieces: list[bytes] = []
 
-    def head(self, status: int, headers: Headers) -> None:
-        self.heads.append((status, headers))
+    def head(self, status: int, names: tuple[bytes, ...], values: tuple[bytes, ...]) -> None:
+        self.heads.append((status, list(zip(names, values, strict=True))))
 
     def body(self, data: bytes) -> None:
         assert self.heads

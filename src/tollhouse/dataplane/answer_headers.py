@@ -1,4 +1,4 @@
-"""The headers of an answer: what of the provider's travels on, and what this house says about the call.
+"""The headers of an answer: what this house says about the call.
 
 x-tollhouse-request-id            on every answer; also in the log and the ledger
 x-tollhouse-held-usd              the worst case held for this call
@@ -12,32 +12,16 @@ x-ratelimit-*-requests            room in the tightest request limit (Anthropic 
 """
 
 import math
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from tollhouse.dataplane.head import HOP_BY_HOP
 from tollhouse.dataplane.holds import USD, Account, MoneyHold
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.events import Settlement
 from tollhouse.terms.money import NUSD_PER_USD
 from tollhouse.terms.names import DialectName
-from tollhouse.upstream.connection import Headers
 
 if TYPE_CHECKING:
     from tollhouse.dataplane.exchange import Exchange
-
-DROPPED = HOP_BY_HOP | {
-    b"content-length",
-    b"set-cookie",
-    b"alt-svc",
-    b"strict-transport-security",
-    b"anthropic-organization-id",
-    b"openai-organization",
-    b"openai-project",
-}
-"""Not for our clients: framing is ours, cookies and organisation belong to the operator's account."""
-DROPPED_PREFIXES = (b"anthropic-ratelimit-", b"x-ratelimit-", b"access-control-", b"x-tollhouse-")
-"""Limits of the shared key say nothing to one of its users; CORS is decided here."""
 
 REQUEST_ID = b"x-tollhouse-request-id: %b\r\n"
 HOLD = REQUEST_ID + b"x-tollhouse-held-usd: %d.%09d\r\n%b"
@@ -52,9 +36,6 @@ LIMITS = (
 """Room in the tightest request limit, in the words the caller's SDK knows."""
 ANTHROPIC_LIMITS = LIMITS + b"anthropic-ratelimit-requests-limit: %d\r\nanthropic-ratelimit-requests-remaining: %d\r\n"
 ANTHROPIC = DialectName.ANTHROPIC
-
-HEADS_REMEMBERED = 128
-"""By the names in them; a provider has a handful."""
 
 EXPOSED = (
     b"x-tollhouse-request-id, x-tollhouse-held-usd, x-tollhouse-budget, x-tollhouse-budget-remaining-usd, "
@@ -137,25 +118,6 @@ def of_refusal(refusal: Refusal, request_id: str) -> bytes:
     if refusal.should_retry is not None:
         lines += f"x-should-retry: {'true' if refusal.should_retry else 'false'}\r\n"
     return lines.encode("ascii")
-
-
-def forwarded(headers: Headers) -> bytes:
-    """The provider's header lines that travel on."""
-    if not headers:
-        return b""
-    names, values = zip(*headers)  # noqa: B905  pairs, all of them
-    return form(names) % values
-
-
-@lru_cache(maxsize=HEADS_REMEMBERED)
-def form(names: tuple[bytes, ...]) -> bytes:
-    """The format of header lines with these names; of a value that is dropped it takes no byte (`%.0b`)."""
-    return b"".join(
-        [
-            b"%.0b" if name in DROPPED or name.startswith(DROPPED_PREFIXES) else name.replace(b"%", b"%%") + b": %b\r\n"
-            for name in names
-        ]
-    )
 
 
 def label(account: Account) -> tuple[bytes, bytes]:

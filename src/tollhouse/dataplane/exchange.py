@@ -174,7 +174,7 @@ class Exchange(Visitor):
             settlement = self.settle(
                 COMPLETE if ok else error_status(relay.status), "" if ok else f"upstream_{relay.status}", relay.status
             )
-            headers = answer_headers.forwarded(relay.headers) + answer_headers.own(self, settlement)
+            headers = relay.forwarded() + answer_headers.own(self, settlement)
             self.answer(relay.status, headers, body)
 
     # --- settle

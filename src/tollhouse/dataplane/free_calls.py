@@ -47,7 +47,7 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
             return
         if relay.status not in NOT_OFFERED:
             exchange.note(relay.status, "" if relay.status < 300 else f"upstream_{relay.status}")
-            headers = answer_headers.forwarded(relay.headers) + answer_headers.own(exchange)
+            headers = relay.forwarded() + answer_headers.own(exchange)
             exchange.answer(relay.status, headers, relay.whole())
             return
     exchange.note(200, "estimated")

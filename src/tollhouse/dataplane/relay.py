@@ -15,10 +15,11 @@ is read and metered but goes nowhere ("drained").
 from typing import TYPE_CHECKING
 
 from tollhouse.dataplane import answer_headers
+from tollhouse.dataplane.head_shape import NO_HEADERS, is_event_stream, shape_of
 from tollhouse.dialects.dialect import StreamMeter
 from tollhouse.rules.metering import COMPLETE
 from tollhouse.terms.seen import Seen
-from tollhouse.upstream.connection import Call, Headers
+from tollhouse.upstream.connection import Call
 
 if TYPE_CHECKING:
     from tollhouse.dataplane.exchange import Exchange
@@ -33,16 +34,17 @@ class Relay:
         "buffered_bytes",
         "call",
         "exchange",
-        "headers",
         "last_at",
         "meter",
         "relayed_bytes",
         "seen",
+        "shape",
         "status",
         "streaming",
         "swallow_usage",
         "unreadable",
         "upstream_request_id",
+        "values",
     )
 
     def __init__(self, exchange: "Exchange", *, swallow_usage: bool) -> None:
@@ -52,7 +54,8 @@ class Relay:
         self.meter: StreamMeter | None = None
         self.seen = Seen()
         self.status = 0
-        self.headers: Headers = []
+        self.shape = NO_HEADERS
+        self.values: tuple[bytes, ...] = ()
         self.streaming = False
         self.begun = False
         self.unreadable = False
@@ -64,16 +67,15 @@ class Relay:
 
     # --- the sink
 
-    def head(self, status: int, headers: Headers) -> None:
+    def head(self, status: int, names: tuple[bytes, ...], values: tuple[bytes, ...]) -> None:
         self.status = status
-        self.headers = headers
-        fields = dict(headers)
-        if fields.get(b"content-encoding", b"identity").lower() != b"identity":
+        self.values = values
+        shape = self.shape = shape_of(names)
+        if shape.encoding_at is not None and values[shape.encoding_at].lower() != b"identity":
             self.unreadable = True  # compressed although identity was asked for: relayed, and settled at the bound
-        its_id = fields.get(b"request-id") or fields.get(b"x-request-id")
-        if its_id:
-            self.upstream_request_id = its_id.decode("latin-1")[:128]
-        if fields.get(b"content-type", b"")[:17].lower() == b"text/event-stream" and status < 300 and status != 204:
+        if shape.request_id_at is not None:
+            self.upstream_request_id = values[shape.request_id_at].decode("latin-1")[:128]
+        if shape.type_at is not None and is_event_stream(values[shape.type_at]) and status < 300 and status != 204:
             self.streaming = True
             if not self.unreadable:
                 self.meter = self.exchange.dialect.stream_meter(swallow_usage=self.swallow_usage)
@@ -108,9 +110,13 @@ class Relay:
         exchange = self.exchange
         self.begun = True
         self.last_at = exchange.edge.loop.time()
-        exchange.begin_stream(self.status, answer_headers.forwarded(self.headers) + answer_headers.own(exchange))
+        exchange.begin_stream(self.status, self.forwarded() + answer_headers.own(exchange))
         exchange.forget_body()
-        self.headers = []
+        self.shape, self.values = NO_HEADERS, ()
+
+    def forwarded(self) -> bytes:
+        """The provider's header lines that travel on."""
+        return self.shape.forwarded % self.values
 
     def write(self, data: bytes) -> None:
         self.last_at = 0.0

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Protocol, cast
 import httptools
 
 from tollhouse.terms.errors import UpstreamClosed, UpstreamError, UpstreamGarbled, UpstreamTimeout
+from tollhouse.upstream.answer_form import AnswerForm, WholeAnswer
 
 if TYPE_CHECKING:
     from tollhouse.upstream.slot import Slot
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class Sink(Protocol):
     """Who receives an answer. Called from the event loop; must not raise and must not block."""
 
-    def head(self, status: int, headers: Headers) -> None:
-        """The final status (never 1xx) and headers, names in lower case."""
+    def head(self, status: int, names: tuple[bytes, ...], values: tuple[bytes, ...]) -> None:
+        """The final status (never 1xx) and the headers in their order, names in lower case."""
 
     def body(self, data: bytes) -> None:
         """Some bytes of the body."""
@@ -27,7 +26,7 @@ class Sink(Protocol):
 class Deaf:
     """The sink of a call that is over: keeps call and sink from holding each other in memory."""
 
-    def head(self, status: int, headers: Headers) -> None:
+    def head(self, status: int, names: tuple[bytes, ...], values: tuple[bytes, ...]) -> None:
         """Nothing comes any more."""
 
     def body(self, data: bytes) -> None:
@@ -89,10 +88,10 @@ class Connection(asyncio.Protocol):
         "ended",
         "fresh",
         "head_done",
-        "headers",
         "idle_since",
         "keep",
         "message_done",
+        "names",
         "parser",
         "paused",
         "pieces",
@@ -102,6 +101,7 @@ class Connection(asyncio.Protocol):
         "status",
         "transport",
         "until_close",
+        "values",
     )
 
     def __init__(self, slot: "Slot") -> None:
@@ -114,7 +114,8 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.pieces: list[bytes] = []
         self.parser = httptools.HttpResponseParser(self)
-        self.headers: Headers = []
+        self.names: list[bytes] = []
+        self.values: list[bytes] = []
         self.status = 0
         self.bytes_in = 0
         self.fresh = False
@@ -149,10 +150,14 @@ class Connection(asyncio.Protocol):
         if call is None or not call.sent_at:
             self.close()  # bytes nobody asked for: the connection cannot be trusted
             return
-        self.fresh = True
         if not self.bytes_in:
             call.first_byte_at = monotonic()
             call.message = ()  # can no longer be needed; a long stream must not hold a large body
+            form = self.slot.form
+            if form is not None and (answer := form.read(data)) is not None:
+                self.answered(call, form, answer)
+                return
+        self.fresh = True
         self.bytes_in += len(data)
         try:
             self.parser.feed_data(data)
@@ -175,6 +180,8 @@ class Connection(asyncio.Protocol):
         if self.pieces:
             self.deliver(call)
         if self.message_done:
+            if self.bytes_in == len(data) and self.keep and not self.until_close:
+                self.slot.learn(data, self.status, tuple(self.names), self.values)
             self.complete(call)
         elif not self.head_done and self.bytes_in > self.pool.options.max_head_bytes:
             self.fail(UpstreamGarbled(f"the answer's head exceeds {self.pool.options.max_head_bytes} bytes", sent=True))
@@ -207,7 +214,8 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.head_done:
-            self.headers.append((name.lower(), value))
+            self.names.append(name.lower())
+            self.values.append(value)
 
     def on_headers_complete(self) -> None:
         status = self.parser.get_status_code()
@@ -215,7 +223,7 @@ class Connection(asyncio.Protocol):
             return  # an interim answer; on_message_complete clears it
         if status > 599:
             raise UpstreamGarbled(f"the provider answered with the status {status}", sent=True)
-        fields = dict(self.headers)
+        fields = dict(zip(self.names, self.values, strict=True))
         coding = fields.get(b"transfer-encoding")
         if coding is not None and coding.lower() != b"chunked":
             raise UpstreamGarbled(f"the provider used the transfer coding {coding.decode('latin-1')}", sent=True)
@@ -224,7 +232,7 @@ class Connection(asyncio.Protocol):
         self.keep = self.parser.should_keep_alive()
         self.until_close = coding is None and b"content-length" not in fields and status not in (204, 304)
         assert self.call is not None
-        self.call.sink.head(status, self.headers)
+        self.call.sink.head(status, tuple(self.names), tuple(self.values))
 
     def on_body(self, data: bytes) -> None:
         self.pieces.append(data)
@@ -233,9 +241,18 @@ class Connection(asyncio.Protocol):
         if self.head_done:
             self.message_done = True
         else:
-            self.headers = []
+            self.names, self.values = [], []
 
     # --- ends
+
+    def answered(self, call: Call, form: AnswerForm, answer: WholeAnswer) -> None:
+        """A whole answer at once, read without the parser: what its callbacks come to."""
+        values, body = answer
+        call.sink.head(form.status, form.names, values)
+        if body:
+            call.sink.body(body)
+        self.keep = True
+        self.complete(call)
 
     def deliver(self, call: Call) -> None:
         pieces = self.pieces
@@ -252,17 +269,20 @@ class Connection(asyncio.Protocol):
         if not call.done.done():
             call.done.set_result(None)
         if keep:
-            self.resume()
+            if self.paused:
+                self.resume()
             self.reset_for_reuse()
             self.slot.give_back(self)
         else:
             self.close()
 
     def reset_for_reuse(self) -> None:
-        self.headers = []
-        self.bytes_in = 0
-        self.fresh = self.head_done = self.message_done = self.until_close = self.keep = False
         self.reused = True
+        self.keep = False
+        if self.bytes_in:  # the parser was at work
+            self.names, self.values = [], []
+            self.bytes_in = 0
+            self.fresh = self.head_done = self.message_done = self.until_close = False
 
     def detach(self, call: Call) -> None:
         self.call = None

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from tollhouse.terms.errors import UpstreamClosed, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from tollhouse.upstream.answer_form import MAX_FORMS, AnswerForm, learn
 from tollhouse.upstream.connection import Call, Connection
 from tollhouse.upstream.origin import Origin
 
@@ -26,6 +27,9 @@ class Slot:
         self.connecting = 0
         self.waiting: deque[asyncio.Future[Connection | None]] = deque()
         """Who is handed a connection, or None: the right to open one, already counted in `connecting`."""
+        self.form: AnswerForm | None = None
+        """Of its last whole answer; the next is probably like it."""
+        self._forms: dict[tuple[bytes, ...], AnswerForm | None] = {}
         self.max_connections = origin.max_connections or pool.options.max_connections_per_origin
         self.keep_alive_s = origin.keep_alive_s or pool.options.keep_alive_s
 
@@ -66,6 +70,13 @@ class Slot:
                 self.connecting += 1
                 waiter.set_result(None)
                 return
+
+    def learn(self, data: bytes, status: int, names: tuple[bytes, ...], values: list[bytes]) -> None:
+        """A whole answer that the parser has read in one piece: know the next by its form."""
+        kind = (data[: data.find(b"\r")], *names)
+        if kind not in self._forms and len(self._forms) < MAX_FORMS:
+            self._forms[kind] = learn(data, status, names, values)
+        self.form = self._forms.get(kind)
 
     def close(self) -> None:
         """The pool closes: calls under way and whoever waits end."""
