@@ -1,18 +1,40 @@
 """For all tests: hypothesis without a deadline, because a busy machine is not a bug, and with the same examples in
 every run, because a test that fails by the luck of its numbers is of no use to whoever changed something else. New
 examples are for the long runs (`make soak`, `make chaos`) and for `make test ARGS=--hypothesis-profile=new`.
+
+And the services that several folders' tests need, each started by the first test that asks for it.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.postgres import Postgres
 
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser
+
+    from tests.browser import Visit
+
 settings.register_profile("new", deadline=None)
 settings.register_profile("tollhouse", deadline=None, derandomize=True, database=None)
 settings.load_profile("tollhouse")
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Lets a fixture see, when it is torn down, whether its test failed."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +42,26 @@ def postgres() -> Iterator[Postgres]:
     """One cluster for the whole run; each test takes a `fresh_database()` of it."""
     with Postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium for one file of tests, in which nothing may call `asyncio.run` (see `tests.browser`)."""
+    from tests.browser import chromium  # noqa: PLC0415  Playwright is slow to import, and few runs need it
+
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def visit(browser: Browser, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Visit]:
+    """A visitor with an empty cookie jar; when the test fails, what it saw is shown and kept."""
+    from tests.browser import Visit  # noqa: PLC0415  as above
+
+    visitor = Visit(browser)
+    try:
+        yield visitor
+        if request.node.stash.get(FAILED, False):
+            print(visitor.tell(tmp_path))
+    finally:
+        visitor.end()

