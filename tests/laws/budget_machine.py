@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from tests.laws.budget_model import Amount, Call, Model, Wish, must, worst
 from tests.laws.call_ends import ENDS, VOIDED, Finish, ended
-from tests.laws.one_node import OWNERS, RETRY_S, Clocks, DiedError, Home, Node
+from tests.laws.one_node import OWNERS, RETRY_S, TEAM, Clocks, DiedError, Home, Node
 from tollhouse.dataplane.holds import MoneyHold
 from tollhouse.dataplane.snapshot import Principal
 from tollhouse.journal.frames import encode_records
@@ -36,6 +36,7 @@ SCOPES = (
     (ScopeKind.ORGANISATION, DEFAULT_ORG),
     *((ScopeKind.USER, user_id) for user_id in ("alice", "bob")),
     *((ScopeKind.KEY, key_id) for key_id in OWNERS),
+    (ScopeKind.TEAM, TEAM),
 )
 WINDOWS = (BudgetWindow.TOTAL, BudgetWindow.HOUR, BudgetWindow.DAY, BudgetWindow.MONTH, BudgetWindow.FIVE_HOURS)
 HOUR_S, DAY_S = 3_600, 86_400

@@ -30,7 +30,7 @@ from tollhouse.dataplane.turn import Turn
 from tollhouse.journal import Disk, Journal, JournalOptions
 from tollhouse.rules.metering import NOT_SENT, Ending
 from tollhouse.rules.prices import ModelFacts, Rates, rate_card
-from tollhouse.storage import directory
+from tollhouse.storage import directory, teams
 from tollhouse.storage.database import Database
 from tollhouse.storage.image import load_image
 from tollhouse.storage.ledger import SqlLedger, recount
@@ -38,13 +38,15 @@ from tollhouse.storage.tables import budget_windows, budgets, ledger, requests
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import Refusal, StorageError
 from tollhouse.terms.events import Refused, Settlement
-from tollhouse.terms.people import KeySecret, VirtualKey
+from tollhouse.terms.people import KeySecret, Membership, Team, VirtualKey
 from tollhouse.terms.seen import Seen
 from tollhouse.upstream.origin import Origin
 from tollhouse.upstream.providers import Provider
 from tollhouse.workers import RecoveryReport, Shipper, ShipperOptions, recover
 
 OWNERS = {"key_a": "alice", "key_b": "alice", "key_c": "bob"}
+TEAM = "red"
+"""Of bob, and of nobody else."""
 CARD = rate_card(
     version="law",
     source="law",
@@ -196,6 +198,8 @@ def _people(connection: Connection) -> None:
     for key_id, user_id in OWNERS.items():
         directory.ensure_user(connection, user_id, 0)
         directory.create_key(connection, VirtualKey(key_id, user_id), KeySecret(key_id.encode(), key_id))
+    teams.create_team(connection, Team(TEAM))
+    teams.put_member(connection, Membership(TEAM, "bob"))
 
 
 def _sweep(connection: Connection) -> None:

@@ -104,7 +104,9 @@ class ListOutbox:
 class Running:
     """A plane that listens on `port`."""
 
-    def __init__(self, gate: Gate, plane: Plane, journal: ListJournal, outbox: ListOutbox, port: int) -> None:
+    def __init__(
+        self, gate: Gate, plane: Plane, journal: ListJournal, outbox: ListOutbox, port: int, snapshot: Snapshot
+    ) -> None:
         self.gate = gate
         self.plane = plane
         self.accounts = plane.accounts
@@ -112,10 +114,16 @@ class Running:
         self.settlements = outbox.settlements
         self.refused: list[Refused] = []
         self.port = port
+        self.snapshot = snapshot
         self.state = ServerState()
 
     async def client(self, **options: Any) -> Peer:
         return await connect(self.port, **options)
+
+    def change(self, people: DirectoryImage) -> None:
+        """Another directory, as after a change that was committed."""
+        self.accounts.adopt(people)
+        self.snapshot.replace(people, None)
 
     @property
     def held(self) -> int:
@@ -168,9 +176,10 @@ async def plane(
     provider: dict[str, Any] | None = None,
     budget: Budget = BUDGET,
     facts: ModelFacts = FACTS,
+    people: DirectoryImage | None = None,
 ) -> AsyncIterator[Running]:
     """A running plane, whose provider `mock` serves claude-* (and gpt-* by `mockchat`) on this port. A `budget` of
-    another limit keeps the id of BUDGET.
+    another limit keeps the id of BUDGET. `people` stand in the directory instead of alice and her budget.
     """
     loop = asyncio.get_running_loop()
     journal, outbox = ListJournal(), ListOutbox()
@@ -178,8 +187,9 @@ async def plane(
     turn = Turn(journal, loop)
     accounts = Accounts(turn, outbox, MoneyOptions(), lambda: T0_NS)
     turn.lost = accounts.lost
-    accounts.adopt(image(budget))
-    snapshot.replace(image(budget), None)
+    people = people or image(budget)
+    accounts.adopt(people)
+    snapshot.replace(people, None)
     tls = ssl.create_default_context()
 
     def no_proxy(scheme: str, host: str) -> Proxy | None:
@@ -208,7 +218,7 @@ async def plane(
         now_ns=lambda: T0_NS,
     )
     gate = Gate(EdgeOptions(**edge or {}), lambda one, head: Exchange(the_plane, gate, one, head), loop, turn)
-    running = Running(gate, the_plane, journal, outbox, 0)
+    running = Running(gate, the_plane, journal, outbox, 0, snapshot)
     built.append(running)
     config = uvicorn_config(gate)
     server = await loop.create_server(

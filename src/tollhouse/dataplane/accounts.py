@@ -156,7 +156,7 @@ class Accounts:
         options = self._options
         budgeted = usd is not None or tokens is not None
         limit = bound(ask, attempt.facts, budgeted, options.default_window_tokens)
-        cap = choose_cap(
+        cap = purse.choose_cap(
             ask,
             limit,
             None if usd is None else usd.free,
@@ -182,7 +182,8 @@ class Accounts:
     def _open(self, principal: Principal, now_s: float) -> Purse:
         """Look all budgets of a principal up, in the windows that hold now."""
         accounts = [self.account(budget, now_s) for budget in principal.budgets]
-        purse = principal.purse = Purse(accounts, self._version)
+        purse = principal.purse = Purse(accounts, self._version, principal.output_cap)
+        purse.choose_cap = choose_cap if purse.by_plan is None else purse.by_plan.choose
         return purse
 
     def lost(self, attempt_ids: Collection[str]) -> None:
@@ -269,7 +270,10 @@ class Accounts:
             return affordable(limit, account.free if usd else None, account.free if tokens else None)
 
         binding = min(purse.usd + purse.tokens, key=fits)
-        needed = limit.amounts(ask.max_output_tokens or self._options.default_max_tokens)[binding.unit]
+        default = self._options.default_max_tokens
+        if purse.by_plan is not None:
+            ask = purse.by_plan.within(ask, limit, default)
+        needed = limit.amounts(ask.max_output_tokens or default)[binding.unit]
         return exhausted(binding, needed=needed, affordable_max_tokens=max(fits(binding), 0))
 
 

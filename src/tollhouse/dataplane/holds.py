@@ -1,12 +1,13 @@
 """A budget in its window, and money set aside in some of them for one attempt."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tollhouse.dataplane.head import RequestHead, Route
 from tollhouse.dataplane.plan import Attempt
 from tollhouse.rules.bounds import Bound, CapChoice
+from tollhouse.rules.plans import OutputCap
 from tollhouse.terms.events import HoldRecord, Settlement
 from tollhouse.terms.holds import Hold
 from tollhouse.terms.people import Budget, BudgetEdge, BudgetUnit
@@ -49,9 +50,24 @@ class Purse:
     accounts change (`version`).
     """
 
-    __slots__ = ("accounts", "clamps", "keys", "requests", "tokens", "until_s", "usd", "version")
+    __slots__ = (
+        "accounts",
+        "by_plan",
+        "choose_cap",
+        "clamps",
+        "keys",
+        "requests",
+        "tokens",
+        "until_s",
+        "usd",
+        "version",
+    )
 
-    def __init__(self, accounts: Sequence[Account], version: int) -> None:
+    choose_cap: Callable[..., CapChoice | None]
+    """`bounds.choose_cap`, or the same within `by_plan`."""
+
+    def __init__(self, accounts: Sequence[Account], version: int, by_plan: OutputCap | None = None) -> None:
+        self.by_plan = by_plan
         self.accounts = tuple(accounts)
         self.keys = tuple([account.key for account in accounts])
         self.usd, self.tokens, self.requests = (

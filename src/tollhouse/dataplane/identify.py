@@ -86,9 +86,7 @@ class VirtualKeyScheme:
         key = principal.key
         if key.revoked_at_ns is not None:
             raise Unwelcome("key_revoked", f"The key {_name(key)} was revoked. Ask for a new one.", principal)
-        if principal.user.blocked_at_ns is not None:
-            message = f"The user {key.user_id} is blocked. Ask the operator of this gateway."
-            raise Unwelcome("user_blocked", message, principal)
+        check_blocked(principal)
         if secret.expires_at_ns is not None or key.expires_at_ns is not None:
             now_ns = self._now_ns()
             if secret.expires_at_ns is not None and now_ns >= secret.expires_at_ns:
@@ -96,6 +94,17 @@ class VirtualKeyScheme:
             if key.expires_at_ns is not None and now_ns >= key.expires_at_ns:
                 raise Unwelcome("key_expired", f"The key {_name(key)} has expired. Ask for a new one.", principal)
         return principal
+
+
+def check_blocked(principal: Principal) -> None:
+    """Raises Unwelcome: the user may not call, or nobody of the team may."""
+    if principal.user.blocked_at_ns is not None:
+        message = f"The user {principal.user.user_id} is blocked. Ask the operator of this gateway."
+        raise Unwelcome("user_blocked", message, principal)
+    team = principal.team
+    if team is not None and team.blocked_at_ns is not None:
+        message = f"The team {team.name or team.team_id} is blocked. Ask the operator of this gateway."
+        raise Unwelcome("team_blocked", message, principal)
 
 
 def _name(key: VirtualKey) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tollhouse.ports import LimitHolder
-from tollhouse.rules.plans import limits_in_force, plan_in_force
+from tollhouse.rules.plans import limits_in_force, output_cap, plan_in_force
 from tollhouse.terms.names import ScopeKind
-from tollhouse.terms.people import NO_LIMITS, Budget, BudgetEdge, DirectoryImage, Plan, Team, User, VirtualKey
+from tollhouse.terms.people import NO_LIMITS, Budget, DirectoryImage, Plan, Team, User, VirtualKey
 
 if TYPE_CHECKING:
     from tollhouse.dataplane.holds import Purse
@@ -24,19 +24,17 @@ class Principal:
     """Who a call belongs to, with everything that holds for it: limits, models and budgets of the organisation, the
     team, the user and the key, and of their plans.
 
-    models             lists of globs, each of which must admit a model
-    max_output_tokens  most output tokens of one call by the plans; None when no plan says; `clamps` is what happens
-                       to a call that asks for more
+    models      lists of globs, each of which must admit a model
+    output_cap  most output tokens of one call by the plans; None when no plan says
     """
 
     __slots__ = (
         "budgets",
-        "clamps",
         "holders",
         "key",
         "lasting",
-        "max_output_tokens",
         "models",
+        "output_cap",
         "plan_id",
         "purse",
         "team",
@@ -73,9 +71,7 @@ class Principal:
         """The plan nearest to the call: the key's, else the user's, else the team's."""
         lists = (*((plan.models) for plan in given), None if team is None else team.models, key.models)
         self.models = tuple(dict.fromkeys(globs for globs in lists if globs is not None))
-        caps = [plan.max_output_tokens for plan in given if plan.max_output_tokens is not None]
-        self.max_output_tokens = min(caps, default=None)
-        self.clamps = all(plan.edge is BudgetEdge.CLAMP for plan in given)
+        self.output_cap = output_cap(given)
 
 
 class Proof:
@@ -116,13 +112,16 @@ class Snapshot:
         """By user and by how they showed who they are."""
 
     def calendar_holders(self) -> Iterator[LimitHolder]:
-        """Whose requests are limited by day or month, each once: of users also those without a key."""
+        """Whose requests are limited by day or month, each once: users and teams also without a key."""
         found: dict[str, LimitHolder] = {}
         for secret in self.by_digest.values():
             found.update((holder.name, holder) for holder in secret.principal.holders)
         for user in self._users.values():
             limits = limits_in_force(user.limits, plan_in_force(self._plans, user.plan_id))
             found.setdefault(f"user:{user.user_id}", LimitHolder(f"user:{user.user_id}", limits))
+        for team in self._teams.values():
+            limits = limits_in_force(team.limits, plan_in_force(self._plans, team.plan_id))
+            found.setdefault(f"team:{team.team_id}", LimitHolder(f"team:{team.team_id}", limits))
         for holder in found.values():
             if holder.limits.requests_per_day is not None or holder.limits.requests_per_month is not None:
                 yield holder

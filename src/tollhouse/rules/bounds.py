@@ -213,10 +213,10 @@ def smallest_cap(
     floor = min_output_tokens
     if ask.thinking_budget_tokens:
         floor = max(floor, ask.thinking_budget_tokens + THINKING_ANSWER_TOKENS)
-    return min(floor, _wanted_cap(ask, bound, default_max_tokens))
+    return min(floor, wanted_cap(ask, bound, default_max_tokens))
 
 
-def _wanted_cap(ask: Ask, bound: Bound, default_max_tokens: int) -> int:
+def wanted_cap(ask: Ask, bound: Bound, default_max_tokens: int) -> int:
     """The cap the call would get with unlimited money, at most the model's maximum where that is known."""
     wanted = ask.max_output_tokens
     if wanted is None:
@@ -247,10 +247,10 @@ def choose_cap(
         if (room_nusd is None or nusd <= room_nusd) and (room_tokens is None or tokens <= room_tokens):
             return CapChoice(given, nusd, tokens)
     elif room_nusd is None and room_tokens is None:
-        wanted = _wanted_cap(ask, bound, default_max_tokens)
+        wanted = wanted_cap(ask, bound, default_max_tokens)
         return CapChoice(wanted, *bound.amounts(wanted))
     room = affordable(bound, room_nusd, room_tokens)
-    wanted = _wanted_cap(ask, bound, default_max_tokens)
+    wanted = wanted_cap(ask, bound, default_max_tokens)
     if given is None and wanted <= room:
         return CapChoice(wanted, *bound.amounts(wanted), edit=True, injected=True)
     smallest = smallest_cap(ask, bound, min_output_tokens=min_output_tokens, default_max_tokens=default_max_tokens)

@@ -4,20 +4,31 @@ A holder is a user, a team or a key. Of a holder's own limits each that is set c
 exception somebody made on purpose); models and the output cap of every plan that applies must all admit a call; a
 plan's budgets are made for each holder of their own, beside those the holder has anyway.
 
+The output cap of a call, all its answers together (`n`), is at most the smallest of its plans. A call without a cap
+gets one written into its body; what happens to one that asks for more is the plans' edge:
+
+    clamp     its cap is lowered
+    refuse    400 `max_tokens_over_plan`, which tells the cap that is open to it
+
+What its budgets leave room for is looked at after that.
+
 A budget of a plan has no row in the database. Its id says all there is to know, so that what is posted on it can be
 counted without the plan:
 
     plan:usd:month:free@user:alice
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
 import msgspec
 
+from tollhouse.rules.bounds import Bound, CapChoice, choose_cap, wanted_cap
+from tollhouse.terms.ask import Ask
+from tollhouse.terms.errors import Refusal
 from tollhouse.terms.names import ScopeKind
-from tollhouse.terms.people import NO_LIMITS, Budget, BudgetUnit, Limits, OwnKeyRule, Plan
+from tollhouse.terms.people import NO_LIMITS, Budget, BudgetEdge, BudgetUnit, Limits, OwnKeyRule, Plan
 
 BUDGET_PREFIX: Final = "plan:"
 _FIELDS: Final = Limits.__struct_fields__
@@ -49,6 +60,85 @@ def _over(given: Limits, own: Limits) -> Limits:
     """Remembered, because a limiter knows limits that have not changed by their being the same object."""
     chosen = {field: getattr(own, field) for field in _FIELDS if getattr(own, field) is not None}
     return msgspec.structs.replace(given, **chosen)
+
+
+class OutputCap(msgspec.Struct, frozen=True):
+    """The most a call may write by its plans, and whose word that is. `clamps`: a call that asks for more is cut."""
+
+    plan_id: str
+    most: int
+    clamps: bool
+
+    def choose(
+        self,
+        ask: Ask,
+        bound: Bound,
+        room_nusd: int | None,
+        room_tokens: int | None,
+        clamp: bool,
+        min_output_tokens: int,
+        default_max_tokens: int,
+    ) -> CapChoice | None:
+        """As `bounds.choose_cap`, of what the plans leave open. Raises Refusal (400, `max_tokens_over_plan`)."""
+        open_to = self.within(ask, bound, default_max_tokens)
+        choice = choose_cap(
+            open_to,
+            bound,
+            room_nusd,
+            room_tokens,
+            clamp=clamp,
+            min_output_tokens=min_output_tokens,
+            default_max_tokens=default_max_tokens,
+        )
+        if choice is None or open_to is ask:
+            return choice
+        injected = ask.max_output_tokens is None
+        return CapChoice(
+            choice.max_output_tokens,
+            choice.nusd,
+            choice.tokens,
+            edit=True,
+            clamped=choice.clamped or not injected,
+            injected=injected,
+        )
+
+    def within(self, ask: Ask, bound: Bound, default_max_tokens: int) -> Ask:
+        """The same call if it asks for no more than is open to it, else as much of it as is."""
+        given = ask.max_output_tokens
+        if given is not None and given * ask.choices <= self.most:
+            return ask
+        each = self.most // ask.choices
+        # A thinking budget at or above the cap is the provider's to refuse, unless the client had it so itself.
+        least = 1 if given is not None and given <= ask.thinking_budget_tokens else ask.thinking_budget_tokens + 1
+        if each < least or (given is not None and not self.clamps):
+            raise self._refusal(ask, each)
+        return msgspec.structs.replace(ask, max_output_tokens=min(each, wanted_cap(ask, bound, default_max_tokens)))
+
+    def _refusal(self, ask: Ask, each: int) -> Refusal:
+        given, thinking = ask.max_output_tokens, ask.thinking_budget_tokens
+        if thinking >= each > 0:
+            why = f"thinking.budget_tokens is {thinking:,}; leave it less than {each:,}"
+        elif each < 1:
+            why = f"this one asks for {ask.choices:,} answers; ask for fewer"
+        else:
+            answers = "" if ask.choices == 1 else f"{ask.choices:,} answers of "
+            why = f"this one asks for {answers}{given:,}; set {ask.cap_field} to {each:,} or less"
+        return Refusal(
+            400,
+            "max_tokens_over_plan",
+            f"A call of the plan {self.plan_id} may write at most {self.most:,} tokens, and {why}.",
+            scope=f"plan {self.plan_id}",
+            details={"max_output_tokens": max(each, 0), "field": ask.cap_field},
+        )
+
+
+def output_cap(plans: Sequence[Plan]) -> OutputCap | None:
+    """By the plans of a call; None when none of them says. All of their edges must clamp for it to clamp."""
+    some = [(plan.max_output_tokens, plan.plan_id) for plan in plans if plan.max_output_tokens is not None]
+    if not some:
+        return None
+    most, plan_id = min(some)
+    return OutputCap(plan_id, most, all(plan.edge is BudgetEdge.CLAMP for plan in plans))
 
 
 def budgets_of(plan: Plan | None, scope: ScopeKind, scope_id: str, timezone: str) -> Iterator[Budget]:
