@@ -31,7 +31,7 @@ const COOKIE_KEYS = [randomBytes(32).toString('hex')];
 
 const escaped = (text) => String(text).replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 const page = (title, body) =>
-  `<!doctype html><html lang="en"><meta charset="utf-8"><title>${escaped(title)}</title>${body}</html>`;
+  `<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="data:,"><title>${escaped(title)}</title>${body}</html>`;
 
 let accounts = {};
 let provider;

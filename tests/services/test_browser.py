@@ -4,11 +4,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Browser
 
 from tests.browser import Visit
+from tests.oidc_server import OidcServer
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>Tollhouse</title>
 <button onclick="document.querySelector('output').textContent = 'Grüße'">Greet</button><output></output>
@@ -86,3 +88,23 @@ def test_no_address_leads_beyond_this_machine(visit: Visit, port: int) -> None:
     assert visit.page.evaluate(script, f"http://127.0.0.2:{port}/") == "TypeError"
     # Without the rules it would be ERR_CONNECTION_REFUSED.
     assert any("ERR_NAME_NOT_RESOLVED" in error for error in visit.errors)
+
+
+def test_it_signs_in_at_an_openid_provider(visit: Visit, port: int) -> None:
+    callback = f"http://console.localhost:{port}/callback"
+    with OidcServer([callback], {"mia": {}}) as provider:
+        query = {
+            "response_type": "code",
+            "client_id": provider.client_id,
+            "redirect_uri": callback,
+            "scope": "openid",
+            "code_challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+            "code_challenge_method": "S256",
+        }
+        visit.page.goto(f"{provider.issuer}/auth?{urlencode(query)}")
+        visit.page.get_by_label("Account").fill("mia")
+        visit.page.get_by_role("button", name="Sign in").click()
+        visit.page.wait_for_url(f"{callback}?code=*")
+        visit.page.goto(f"{provider.issuer}/auth?{urlencode(query)}")  # who is signed in there is not asked again
+        visit.page.wait_for_url(f"{callback}?code=*")
+    assert visit.errors == []
