@@ -337,7 +337,8 @@ class House:
         return {
             "pid": os.getpid(),
             "base_url": self.base_url,
-            "database": {"healthy": not self.shipper.facts.trouble, "detail": self.shipper.facts.trouble},
+            "database": self.store.database.facts
+            | {"healthy": not self.shipper.facts.trouble, "detail": self.shipper.facts.trouble},
             "home": str(self.settings.home),
             "started_at_ns": self.started_ns,
             "warnings": list(self.warnings),

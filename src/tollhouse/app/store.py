@@ -8,9 +8,10 @@ import msgspec
 
 from tollhouse.journal import Journal, JournalOptions
 from tollhouse.rules.budgets import parse_budget
-from tollhouse.settings import Settings
+from tollhouse.settings import Settings, database_url
 from tollhouse.storage import directory
 from tollhouse.storage.database import Database
+from tollhouse.storage.engines import DatabaseOptions
 from tollhouse.storage.home import Home
 from tollhouse.storage.ledger import SqlLedger
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
@@ -22,7 +23,7 @@ TIMELESS = (BudgetWindow.TOTAL, BudgetWindow.FIVE_HOURS)
 
 
 class Store:
-    """All that lies in TOLLHOUSE_HOME, owned by this process from `open` to `close`."""
+    """All that lies in TOLLHOUSE_HOME, and the database, wherever it is: this process's own from `open` to `close`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -38,9 +39,10 @@ class Store:
         with ExitStack() as opened:
             self.home.open()
             opened.callback(self.home.close)
-            self.server_secret = self.home.server_secret()
-            self.database = Database.open(self.home.database)
+            self.database = Database.open(database_url(self.settings) or self.home.database, self._bounds())
             opened.callback(self.database.close)
+            used = self.database.run_sync(directory.anybody)
+            self.server_secret = self.home.server_secret(used_by=self.database.place if used else "")
             self.ledger = SqlLedger(self.database)
             self.journal = Journal.open(
                 JournalOptions(
@@ -54,6 +56,17 @@ class Store:
             self.recovery = await recover(self.journal, self.ledger, now_ns=time.time_ns())
             await self.database.run(self._declare_budgets)
             self._opened = opened.pop_all()
+
+    def _bounds(self) -> DatabaseOptions:
+        storage = self.settings.storage
+        return DatabaseOptions(
+            query_limit_s=storage.query_limit_s,
+            max_waiting=storage.max_waiting,
+            readers=storage.readers,
+            connect_timeout_s=storage.connect_timeout_s,
+            owner_wait_s=storage.owner_wait_s,
+            silence_s=storage.silence_s,
+        )
 
     def _declare_budgets(self, connection: Any) -> None:
         """Budgets of the organisation as the settings state them: made, changed, and gone when no longer stated."""

@@ -13,7 +13,7 @@ import msgspec
 
 from tollhouse.cli.client import is_loopback
 from tollhouse.storage.home import DATABASE_NAME, JOURNAL_NAME, LOCK_NAME, SECRET_NAME, Home
-from tollhouse.terms.errors import SettingsError
+from tollhouse.terms.errors import SettingsError, StorageError
 
 if TYPE_CHECKING:
     from tollhouse.settings import Settings
@@ -58,6 +58,7 @@ def problem(check: str, detail: str, remedy: str) -> Finding:
 def local_findings(settings: "Settings") -> Iterator[Finding]:
     """Everything that can be seen without asking the gateway. Touches nothing."""
     yield from _home(settings)
+    yield from _database(settings)
     yield from _master_key(settings.master_key)
     yield from _listener(settings)
     yield from _disk(settings)
@@ -96,10 +97,42 @@ def _secret(home: Path) -> Finding:
     if not path.exists() and not (home / DATABASE_NAME).exists():
         return warning("server secret", "Not made yet.", "The first `tollhouse serve` makes it.")
     try:
-        Home(home).server_secret()
+        Home(home).server_secret(used_by=str(home / DATABASE_NAME))
     except SettingsError as error:
         return problem("server secret", str(error), f"Restore {path} from a backup.")
     return fine("server secret", f"{path} is there. Back it up: without it no key works.")
+
+
+def _database(settings: "Settings") -> Iterator[Finding]:
+    """PostgreSQL, as one more client sees it; a file is the home's and the gateway's matter."""
+    from tollhouse.settings import database_url  # noqa: PLC0415  as where the settings are read
+
+    try:
+        url = database_url(settings)
+        if not url.startswith("postgres"):
+            return
+        from tollhouse.storage.database import look  # noqa: PLC0415  a second of imports, for few
+
+        seen = look(url)
+    except SettingsError as error:
+        yield problem("database", str(error), "Correct storage.database_url.")
+        return
+    except StorageError as error:
+        yield problem("database", str(error), "Start PostgreSQL, or correct storage.database_url.")
+        return
+    yield fine("database", f"PostgreSQL {seen.version}, {seen.place}.")
+    if not seen.encrypted:
+        yield warning(
+            "database",
+            "The connection to PostgreSQL crosses the network in the clear.",
+            "Add sslmode=verify-full to storage.database_url.",
+        )
+    if not seen.durable:
+        yield warning(
+            "database",
+            "PostgreSQL runs with fsync or full_page_writes off: a power cut can damage the ledger.",
+            "Set both to on in postgresql.conf.",
+        )
 
 
 def _master_key(key: str) -> Iterator[Finding]:

@@ -80,6 +80,7 @@ def _facts(api: Api, status: dict[str, Any], before_s: float) -> Iterator[Findin
         state = status.get(name)
         if isinstance(state, dict):
             detail = str(state.get("detail") or ("Healthy." if state.get("healthy") else "Not healthy."))
+            detail = f"{state['kind']}, {state['place']}: {detail}" if "place" in state else detail
             healthy = state.get("healthy", False)
             yield fine(name, detail) if healthy else problem(name, detail, "Look at the disk and the gateway's log.")
     if api.kind == "network" and isinstance(status.get("now"), str):

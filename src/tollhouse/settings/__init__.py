@@ -8,6 +8,7 @@ environment variables `TOLLHOUSE_<SECTION>__<NAME>`. Secrets are written as `env
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError
@@ -76,6 +77,7 @@ def load(config: Path | None = None) -> Settings:
         raise SettingsError(
             f"{path}: master_key does not stand in a file; set TOLLHOUSE_MASTER_KEY or TOLLHOUSE_MASTER_KEY_FILE"
         )
+    _refuse_password(values.get("storage"), path)
     values["master_key"] = master_key()
     _refuse_unknown_variables()
     try:
@@ -103,6 +105,14 @@ def master_key() -> str:
     return ""
 
 
+def database_url(settings: Settings) -> str:
+    """The database's URL, with its password; empty when it lies in the home. Raises SettingsError when the variable or
+    file it stands in is missing.
+    """
+    named = settings.storage.database_url
+    return read_secret(named, where="storage.database_url") if named.startswith(("env:", "file:")) else named
+
+
 def read_secret(reference: str, *, where: str) -> str:
     """The secret behind `env:NAME` or `file:/path`. Raises SettingsError when it is missing or empty."""
     source, _, name = reference.partition(":")
@@ -124,6 +134,17 @@ def read_secret_file(path: Path, *, where: str) -> str:
     if not value:
         raise SettingsError(f"{where}: {path} is empty")
     return value
+
+
+def _refuse_password(storage: Any, path: Path | None) -> None:
+    url = storage.get("database_url") if isinstance(storage, dict) else None
+    if isinstance(url, str) and "://" in url:
+        parts = urlsplit(url)
+        if parts.password is not None or "password" in parts.query:
+            raise SettingsError(
+                f"{path}: storage.database_url: a password does not stand in a settings file; write env:NAME or "
+                "file:/path, where the whole URL stands, or set TOLLHOUSE_STORAGE__DATABASE_URL"
+            )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -156,6 +156,22 @@ class Money(Section):
 class Storage(Section):
     """Journal and database."""
 
+    database_url: str = Field("", repr=False)
+    """Empty: SQLite, `tollhouse.db` in the home. Else PostgreSQL, `postgresql://user@host:5432/name?sslmode=verify-full`;
+    with a password as `env:NAME` or `file:/path`, or in the variable TOLLHOUSE_STORAGE__DATABASE_URL.
+    """
+    query_limit_s: float = Field(30.0, gt=0)
+    """Longest time a transaction (PostgreSQL: a statement) may compute."""
+    max_waiting: int = Field(1_000, ge=10)
+    """Transactions waiting for the database; more are refused."""
+    readers: int = Field(4, ge=1, le=64)
+    """Connections to PostgreSQL that read, beside the one that writes."""
+    connect_timeout_s: float = Field(5.0, ge=2)
+    """How long to wait for a connection to PostgreSQL."""
+    owner_wait_s: float = Field(5.0, gt=0)
+    """How long to wait at a start for the gateway that had the PostgreSQL database before."""
+    silence_s: int = Field(20, ge=8)
+    """A connection to PostgreSQL whose other end acknowledges nothing for this long is given up, by both ends."""
     durability: Literal["process", "group", "strict"] = "group"
     segment_bytes: int = Field(8 * MIB, ge=65_536)
     min_free_bytes: int = Field(64 * MIB, ge=0)
@@ -168,3 +184,10 @@ class Storage(Section):
     keep_requests_days: int = Field(90, ge=1)
     keep_requests_rows: int = Field(5_000_000, ge=1000)
     """Both bound the rows of requests that cost nothing (refused, free, voided); the ledger keeps every other call."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_kind(cls, value: str) -> str:
+        if value and not value.startswith(("env:", "file:", "postgresql://", "postgres://", "sqlite:///")):
+            raise ValueError("write postgresql://user@host:5432/name, or env:NAME or file:/path where that stands")
+        return value

@@ -58,6 +58,11 @@ class Database:
             raise
         return database
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What and where it is, without a password."""
+        return {"kind": self.kind, "place": self.place}
+
     async def run(self, act: Callable[[Connection], T]) -> T:
         """Run `act` as one transaction in the writer's thread.
 
@@ -115,6 +120,17 @@ class _Lane:
             raise  # the fault of what was written, not of the database: trying again would not help
         except DBAPIError as error:
             raise StorageError(f"the database refused: {_in_words(error)}") from error
+
+
+def look(location: str, options: DatabaseOptions = DEFAULTS) -> postgres.Seen:
+    """What there is to see of a PostgreSQL database, also while a gateway has it. Raises StorageError."""
+    engines = _open(location, options)
+    try:
+        return postgres.look(engines)
+    except DBAPIError as error:
+        raise StorageError(f"the database refused: {_in_words(error)}") from error
+    finally:
+        engines.close()
 
 
 def _in_words(error: DBAPIError) -> str:

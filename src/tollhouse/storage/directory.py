@@ -27,6 +27,11 @@ from tollhouse.terms.people import (
 # Users
 
 
+def anybody(connection: Connection) -> bool:
+    """Whether there is any user at all."""
+    return connection.execute(select(users.c.user_id).limit(1)).scalar() is not None
+
+
 def create_user(connection: Connection, user: User) -> bool:
     """Insert a user; False when there is one of this id (nothing is changed then)."""
     if get_user(connection, user.user_id) is not None:

@@ -70,18 +70,21 @@ class Home:
                 os.close(fd)
         self._lock_fd = self._directory_fd = -1
 
-    def server_secret(self) -> bytes:
-        """The secret under which keys are hashed; made once, on first use of an empty home.
+    def server_secret(self, *, used_by: str = "") -> bytes:
+        """The secret under which keys are hashed; made once, on first use of a home.
 
-        Never made anew beside an existing database: that would make every key invalid without anybody having decided
-        it. Raises SettingsError when it is missing there, or damaged.
+        used_by   the database that has users already, wherever it is; empty when there is none
+
+        Never made anew beside such a database: that would make every key invalid without anybody having decided it.
+        Raises SettingsError when it is missing there, or damaged.
         """
         path = self.path / SECRET_NAME
         if not path.exists():
-            if self.database.exists():
+            if used_by:
                 raise SettingsError(
-                    f"{path} is missing, but {self.database} exists: without it no key can be checked. Restore it "
-                    "from a backup; if it is lost, every key must be made anew: move the database away to start afresh."
+                    f"{path} is missing, but the database {used_by} has users: without it no key can be checked. "
+                    "Restore it from a backup; if it is lost, every key must be made anew: take another database to "
+                    "start afresh."
                 )
             self._write_secret(path)
         try:

@@ -16,7 +16,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Engine, create_engine, event
+import msgspec
+from sqlalchemy import URL, Engine, create_engine, event, text
 from sqlalchemy.pool import QueuePool
 
 from tollhouse.storage.engines import DatabaseOptions, Engines
@@ -47,6 +48,30 @@ def open_server(url: URL, options: DatabaseOptions) -> Engines:
     event.listen(writer, "connect", session.own)
     event.listen(reader, "connect", session.look)
     return Engines(kind="postgresql", place=place, writer=writer, reader=reader)
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reader sees of the server."""
+
+    place: str
+    version: str
+    encrypted: bool
+    """Or on this machine."""
+    durable: bool
+    """What is committed survives a power cut, as far as the server's settings say."""
+
+
+def look(engines: Engines) -> Seen:
+    """One connection, beside whoever has the database. Raises SQLAlchemy's errors."""
+    assert engines.reader is not None
+    query = text(
+        "SELECT current_setting('server_version'), inet_server_addr() IS NULL OR host(inet_client_addr()) "
+        "= host(inet_server_addr()) OR coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false), "
+        "current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on'"
+    )
+    with engines.reader.connect() as connection:
+        version, encrypted, durable = connection.execute(query).one()
+    return Seen(place=engines.place, version=version.partition(" ")[0], encrypted=encrypted, durable=durable)
 
 
 def _engine(url: URL, connections: int, options: DatabaseOptions, **more: Any) -> Engine:
