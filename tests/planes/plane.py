@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ from tollhouse.dataplane.edge import protocol_class
 from tollhouse.dataplane.exchange import Exchange, Plane, PlaneOptions
 from tollhouse.dataplane.gate import EdgeOptions, Gate
 from tollhouse.dataplane.head import ROUTES, RequestHead
-from tollhouse.dataplane.identify import VirtualKeyScheme
+from tollhouse.dataplane.identify import Scheme, VirtualKeyScheme
 from tollhouse.dataplane.plan import Planner
 from tollhouse.dataplane.snapshot import Snapshot
 from tollhouse.dataplane.turn import Turn
@@ -177,9 +177,11 @@ async def plane(
     budget: Budget = BUDGET,
     facts: ModelFacts = FACTS,
     people: DirectoryImage | None = None,
+    schemes: Callable[[Snapshot], Sequence[Scheme]] = lambda snapshot: (),
 ) -> AsyncIterator[Running]:
     """A running plane, whose provider `mock` serves claude-* (and gpt-* by `mockchat`) on this port. A `budget` of
     another limit keeps the id of BUDGET. `people` stand in the directory instead of alice and her budget.
+    `schemes` are more ways to show who one is.
     """
     loop = asyncio.get_running_loop()
     journal, outbox = ListJournal(), ListOutbox()
@@ -207,7 +209,7 @@ async def plane(
     the_plane = Plane(
         options=PlaneOptions(**options or {}),
         dialects={one.name: one for one in (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS)},
-        schemes=(VirtualKeyScheme(snapshot, SECRET, lambda: T0_NS),),
+        schemes=(VirtualKeyScheme(snapshot, SECRET, lambda: T0_NS), *schemes(snapshot)),
         planner=Planner(providers, lambda row, model: facts),
         limiter=MemoryLimiter(),
         accounts=accounts,

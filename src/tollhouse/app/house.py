@@ -17,6 +17,7 @@ import msgspec
 from fastapi import FastAPI
 
 from tollhouse.app import providers as setup
+from tollhouse.app.identity import schemes
 from tollhouse.app.store import Store
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
@@ -35,6 +36,7 @@ from tollhouse.dialects.openai_chat import OPENAI_CHAT
 from tollhouse.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from tollhouse.dialects.openai_responses import OPENAI_RESPONSES
 from tollhouse.limiter.memory import MemoryLimiter
+from tollhouse.ports import SessionFinder
 from tollhouse.rules import keys
 from tollhouse.rules.budgets import window_of
 from tollhouse.rules.catalog import Catalogue
@@ -65,6 +67,8 @@ class House:
         self.settings = settings
         self.store = store
         self.local: LocalModel | None = None
+        self.sessions: SessionFinder | None = None
+        """Who is signed in; None: nobody can."""
         self.started_ns = time.time_ns()
         self.base_url = ""
         """Set by who serves."""
@@ -190,7 +194,7 @@ class House:
                 cors_origins=cors_origins,
             ),
             dialects={dialect.name: dialect for dialect in DIALECTS},
-            schemes=(self.virtual_keys,),
+            schemes=schemes(self),
             planner=self.planner,
             limiter=self.limiter,
             accounts=self.accounts,

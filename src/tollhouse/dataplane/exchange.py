@@ -7,6 +7,7 @@ body is complete. Money is settled exactly once, by whoever learns first how the
 event, or `finally`.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -21,7 +22,7 @@ from tollhouse.dataplane.free_calls import answer_models, count_tokens
 from tollhouse.dataplane.gate import Gate
 from tollhouse.dataplane.head import RequestHead
 from tollhouse.dataplane.holds import MoneyHold
-from tollhouse.dataplane.identify import Scheme, Unwelcome, identify
+from tollhouse.dataplane.identify import NotYet, Scheme, Unwelcome, identify
 from tollhouse.dataplane.plan import Attempt, Planner
 from tollhouse.dataplane.relay import Relay
 from tollhouse.dataplane.snapshot import Principal
@@ -129,11 +130,25 @@ class Exchange(Visitor):
                     415, "unsupported_encoding", "Send the body uncompressed: its cost is bounded by what it says."
                 )
             self.principal = identify(self.plane.schemes, head)
-        except Unwelcome as refusal:
-            self.principal = refusal.principal
-            self.answer_refusal(refusal)
         except Refusal as refusal:
             self.answer_refusal(refusal)
+        except NotYet as not_yet:
+            not_yet.claim.add_done_callback(self.known)
+
+    def known(self, claim: "asyncio.Future[Principal]") -> None:
+        """identify, where somebody had to be asked first: now it is known who it is, or that it is nobody."""
+        if self.disconnected or self.response_complete:
+            return
+        error = claim.exception()
+        if error is None:
+            self.principal = claim.result()
+            if self.body_done:
+                self.begin()
+        elif isinstance(error, Refusal):
+            self.answer_refusal(error)
+        else:
+            log.error("a call ended in a bug of ours", exc_info=error)
+            self.failed()
 
     async def tell(self, principal: Principal) -> None:
         plane = self.plane
@@ -318,6 +333,8 @@ class Exchange(Visitor):
 
     def answer_refusal(self, refusal: Refusal) -> None:
         """Refuse in the caller's dialect and note it in the request log."""
+        if isinstance(refusal, Unwelcome):
+            self.principal = refusal.principal
         self.plane.telemetry.refused(self.route.endpoint, refusal)
         status, body = self.dialect.refusal(refusal, self.request_id)
         if self.hold is None:
@@ -353,9 +370,8 @@ def admit(principal: Principal, attempt: Attempt) -> None:
     """
     for models in principal.models:
         if not admits(models, f"{attempt.provider.name}/{attempt.upstream_model}"):
-            name = principal.key.name or principal.key.key_id
-            what = f"may not use {attempt.requested_model!r}; it may use: {', '.join(models) or 'none'}."
-            raise Refusal(400, "model_not_allowed", f"The key {name} {what}", scope=f"key {name}")
+            what = f"may not use {attempt.requested_model!r}, only: {', '.join(models) or 'none'}."
+            raise Refusal(400, "model_not_allowed", f"The {principal.called} {what}", scope=principal.called)
 
 
 def estimate_tokens(ask: Ask) -> int:

@@ -32,7 +32,8 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
     plane, ask = exchange.plane, exchange.ask
     assert ask is not None
     limits = Limits(requests_per_minute=plane.options.free_calls_per_minute)
-    exchange.ticket = await plane.limiter.take((LimitHolder(f"free:{principal.key.key_id}", limits),), 0)
+    name = f"free:{principal.user.user_id}@{principal.key.key_id}"
+    exchange.ticket = await plane.limiter.take((LimitHolder(name, limits),), 0)
     exchange.provider_name = attempt.provider.name
     body = exchange.whole_body()
     if attempt.lane is not None:

@@ -91,7 +91,6 @@ HOP_BY_HOP = frozenset(
 NOT_FOR_PROVIDERS = frozenset(
     (
         b"accept-encoding",  # a compressed stream cannot be metered; `identity` is sent instead
-        b"cookie",
         b"origin",
         b"referer",
         b"forwarded",
@@ -118,7 +117,10 @@ _FATE = dict.fromkeys(HOP_BY_HOP | NOT_FOR_PROVIDERS, _DROP) | dict.fromkeys(
         b"x-api-key",
         b"authorization",
         b"content-encoding",
+        b"cookie",
         b"origin",
+        b"sec-fetch-site",
+        b"x-csrf-token",
         b"user-agent",
         b"anthropic-version",
         b"upgrade",
@@ -195,7 +197,7 @@ def read_head(
         elif fate == _READ:
             if name in read and name in _ONLY_ONCE:
                 raise MalformedHead(400, "duplicate_header", f"The header {name.decode()} stands twice.")
-            read[name] = value if name not in read else read[name] + b", " + value
+            read[name] = value if name not in read else read[name] + (b"; " if name == b"cookie" else b", ") + value
             if name in _ALSO_FORWARDED:
                 forwarded.append(b"%b: %b\r\n" % (name, value))
     if size > max_bytes:

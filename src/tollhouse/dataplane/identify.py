@@ -1,8 +1,13 @@
 """Who is it: an ordered list of schemes, the first that recognises a credential decides.
 
-Today the virtual key; the application's own JWT and the console's session cookie become further schemes in the list.
+    virtual key   here; also when another credential stands beside it
+    token         of the application's own identity provider: `tokens`
+    session       the cookie of a signed-in browser: `sessions`; only where neither of the others is shown
+
+A scheme answers at once or, where it must ask somebody first, raises `NotYet`.
 """
 
+import asyncio
 import hmac
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -23,22 +28,44 @@ class Unwelcome(Refusal):
         self.principal = principal
 
 
+class NotYet(Exception):
+    """Who it is will be known when `claim` is done, which may end in a Refusal and is never cancelled."""
+
+    def __init__(self, claim: "asyncio.Future[Principal]") -> None:
+        super().__init__()
+        self.claim = claim
+
+
 class Scheme(Protocol):
     """One way to show who one is."""
 
     def identify(self, head: RequestHead) -> Principal | None:
         """The principal, or None when this scheme's credential is not shown. Raises Refusal (401) when it is shown and
-        not good.
+        not good, and NotYet.
         """
 
 
 def identify(schemes: Sequence[Scheme], head: RequestHead) -> Principal:
-    """Raises Refusal (401) when nobody recognises the caller."""
+    """Raises Refusal (401) when nobody recognises the caller, and NotYet."""
     for scheme in schemes:
         principal = scheme.identify(head)
         if principal is not None:
             return principal
-    raise _unauthenticated(
+    raise _stranger(head)
+
+
+def _stranger(head: RequestHead) -> Refusal:
+    shown = credentials(head)
+    for credential in shown:
+        refusal = client_refusal(credential.decode("latin-1"))
+        if refusal is not None:
+            return refusal
+    if shown:
+        return unauthenticated(
+            "invalid_key",
+            "This is not a Tollhouse key: keys look like `sk-th-…` and are 55 characters long. Was it cut short?",
+        )
+    return unauthenticated(
         "missing_key", "No key was sent. Send your Tollhouse key as `x-api-key` or `Authorization: Bearer sk-th-…`."
     )
 
@@ -56,22 +83,12 @@ class VirtualKeyScheme:
         proof = head.proof
         if proof.version == self._snapshot.version:
             return proof.principal
-        shown = _credentials(head)
-        for credential in shown:
+        for credential in credentials(head):
             if keys.is_well_formed(credential):
                 principal = self.principal_of(credential)
                 if principal.lasting:
                     proof.principal, proof.version = principal, self._snapshot.version
                 return principal
-        for credential in shown:
-            refusal = client_refusal(credential.decode("latin-1"))
-            if refusal is not None:
-                raise refusal
-        if shown:
-            raise _unauthenticated(
-                "invalid_key",
-                "This is not a Tollhouse key: keys look like `sk-th-…` and are 55 characters long. Was it cut short?",
-            )
         return None
 
     def principal_of(self, credential: bytes) -> Principal:
@@ -79,7 +96,7 @@ class VirtualKeyScheme:
         digest = keys.digest(self._secret, credential)
         secret = self._by_digest.get(digest)
         if secret is None or not hmac.compare_digest(secret.digest, digest):
-            raise _unauthenticated(
+            raise unauthenticated(
                 "invalid_key", "This key is not known here. Was it made by another server, or deleted?"
             )
         principal = secret.principal
@@ -111,7 +128,7 @@ def _name(key: VirtualKey) -> str:
     return key.name or key.key_id
 
 
-def _credentials(head: RequestHead) -> list[bytes]:
+def credentials(head: RequestHead) -> list[bytes]:
     """What the caller shows, at most two, without the word Bearer."""
     shown = []
     api_key = head.read.get(b"x-api-key")
@@ -127,5 +144,5 @@ def _credentials(head: RequestHead) -> list[bytes]:
     return [credential for credential in shown if credential]
 
 
-def _unauthenticated(code: str, message: str) -> Refusal:
+def unauthenticated(code: str, message: str) -> Refusal:
     return Refusal(401, code, message, should_retry=False)

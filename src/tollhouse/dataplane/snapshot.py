@@ -24,12 +24,14 @@ class Principal:
     """Who a call belongs to, with everything that holds for it: limits, models and budgets of the organisation, the
     team, the user and the key, and of their plans.
 
+    called      what people call it: `key laptop`, or `user alice` where no key is shown
     models      lists of globs, each of which must admit a model
     output_cap  most output tokens of one call by the plans; None when no plan says
     """
 
     __slots__ = (
         "budgets",
+        "called",
         "holders",
         "key",
         "lasting",
@@ -50,6 +52,7 @@ class Principal:
         plans: tuple[Plan | None, Plan | None, Plan | None] = (None, None, None),
     ) -> None:
         """`plans` are those in force of the team, the user and the key."""
+        self.called = f"key {key.name or key.key_id}"
         self.key = key
         self.user = user
         self.team = team
@@ -139,6 +142,7 @@ class Snapshot:
         if principal is None:
             key = VirtualKey(via, user_id, name=via)
             principal = by_user[via] = self._principal(key, self._users[user_id])
+            principal.called = f"user {user_id}"
         return principal
 
     def replace(self, image: DirectoryImage, user_id: str | None) -> None:
