@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from tollhouse.controlplane.access import Caller, Gate
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.ports import BudgetStanding
@@ -70,21 +71,51 @@ class Plane:
         return None
 
 
+GUEST = "x-guest"
+
+
+class Reception(Gate):
+    """A gate that takes some callers for who they say they are."""
+
+    def __init__(self, app: Any, guests: dict[str, Caller], **how: Any) -> None:
+        super().__init__(app, **how)
+        self.guests = guests
+
+    def identify(self, scope: Any) -> Caller:
+        name = dict(scope["headers"]).get(GUEST.encode())
+        return super().identify(scope) if name is None else self.guests[name.decode()]
+
+
 @dataclass
 class Desk:
     """Where a test asks. As owner by the master key unless `bearer` says otherwise."""
 
     plane: Plane
     deps: ControlDeps
+    guests: dict[str, Caller] = field(default_factory=dict)
 
     @cached_property
     def api(self) -> FastAPI:
-        return build_api(self.deps)
+        api = build_api(self.deps)
+        (gate,) = (layer for layer in api.user_middleware if layer.cls is Gate)
+        gate.cls, gate.kwargs["guests"] = Reception, self.guests
+        return api
 
     def ask(
-        self, method: str, path: str, body: Any = None, *, bearer: str | None = MASTER_KEY, **how: Any
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        bearer: str | None = MASTER_KEY,
+        caller: Caller | None = None,
+        **how: Any,
     ) -> httpx.Response:
         headers = {**({"authorization": f"Bearer {bearer}"} if bearer is not None else {}), **how.pop("headers", {})}
+        if caller is not None:
+            name = f"{caller.role}:{caller.user_id}:{sorted(caller.team_roles.items())}"
+            self.guests[name] = caller
+            headers[GUEST] = name
         base_url = how.pop("base_url", "http://tollhouse:4000")
         if body is not None:
             how["json"] = body
@@ -115,7 +146,7 @@ class Desk:
         return problem
 
     def with_deps(self, **changes: Any) -> "Desk":
-        return Desk(self.plane, replace(self.deps, **changes))
+        return Desk(self.plane, replace(self.deps, **changes), self.guests)
 
 
 def open_desk(path: Path) -> Desk:
@@ -149,6 +180,7 @@ def settled(
     client: str = "curl",
     at_ns: int = START_NS,
     budgets: tuple[tuple[str, int], ...] = (),
+    team_id: str = "",
 ) -> Settlement:
     hold = HoldRecord(
         attempt_id=f"{request_id}-1",
@@ -168,6 +200,7 @@ def settled(
         streamed=True,
         budgets=budgets,
         client=client,
+        team_id=team_id,
     )
     settle = SettleRecord(
         attempt_id=hold.attempt_id,
@@ -184,7 +217,17 @@ def settled(
     return Settlement(hold, settle)
 
 
-def refused(request_id: str, key: dict[str, Any]) -> Refused:
+def refused(request_id: str, key: dict[str, Any], *, team_id: str = "") -> Refused:
     return Refused(
-        request_id, START_NS, "default", key["user_id"], key["key_id"], "messages", "gpt-5", 402, "budget_exhausted", 80
+        request_id,
+        START_NS,
+        "default",
+        key["user_id"],
+        key["key_id"],
+        "messages",
+        "gpt-5",
+        402,
+        "budget_exhausted",
+        80,
+        team_id=team_id,
     )

@@ -68,7 +68,7 @@ def test_without_a_credential_nothing_else_answers(shared: Desk, method: str, pa
 def test_a_virtual_key_reaches_only_itself(shared: Desk, method: str, path: str) -> None:
     key = shared.make("/api/v1/keys", user_id="bob")
     status = shared.ask(method, concrete(path), bearer=key["key"]).status_code
-    expected = {Permission.PUBLIC: 200, Permission.KEY: 200, Permission.OWN_CALL: 404}
+    expected = {Permission.PUBLIC: 200, Permission.SELF: 200, Permission.OWN_CALL: 404}
     assert status == expected.get(PERMISSIONS[method, path], 403)
 
 

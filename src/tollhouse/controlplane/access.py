@@ -40,9 +40,9 @@ class Permission(StrEnum):
     those that a web page can make a browser send.
     """
     OWN_CALL = "own_call"
-    """Owner, or the virtual key that made the call; the handler compares."""
-    KEY = "key"
-    """Only by a virtual key: it asks about itself."""
+    """The virtual key that made the call, and everybody whose role reaches it; the handler compares."""
+    SELF = "self"
+    """By a virtual key or a session: it asks about itself."""
 
 
 PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
@@ -51,7 +51,7 @@ PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
     ("GET", "/metrics"): Permission.METRICS,
     ("GET", "/api/docs"): Permission.PUBLIC,  # what every installation has alike; says nothing of this one
     ("GET", "/api/openapi.json"): Permission.PUBLIC,
-    ("GET", "/api/v1/me"): Permission.KEY,
+    ("GET", "/api/v1/me"): Permission.SELF,
     ("GET", "/api/v1/status"): Action.READ_SYSTEM,
     ("GET", "/api/v1/models"): Action.READ_MODELS,
     ("GET", "/api/v1/usage"): Action.READ_USAGE,
@@ -75,6 +75,20 @@ PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
     ("POST", "/api/v1/users/{user_id:path}/unblock"): Action.WRITE_USERS,
     ("GET", "/api/v1/users/{user_id:path}"): Action.READ_USERS,
     ("PATCH", "/api/v1/users/{user_id:path}"): Action.WRITE_USERS,
+    ("POST", "/api/v1/teams"): Action.WRITE_TEAMS,
+    ("GET", "/api/v1/teams"): Action.READ_TEAMS,
+    ("GET", "/api/v1/teams/{team_id}"): Action.READ_TEAMS,
+    ("PATCH", "/api/v1/teams/{team_id}"): Action.WRITE_TEAMS,
+    ("POST", "/api/v1/teams/{team_id}/block"): Action.WRITE_TEAMS,
+    ("POST", "/api/v1/teams/{team_id}/unblock"): Action.WRITE_TEAMS,
+    ("GET", "/api/v1/teams/{team_id}/members"): Action.READ_TEAMS,
+    ("PUT", "/api/v1/teams/{team_id}/members/{user_id:path}"): Action.WRITE_MEMBERS,
+    ("DELETE", "/api/v1/teams/{team_id}/members/{user_id:path}"): Action.WRITE_MEMBERS,
+    ("POST", "/api/v1/plans"): Action.WRITE_PLANS,
+    ("GET", "/api/v1/plans"): Action.READ_PLANS,
+    ("GET", "/api/v1/plans/{plan_id}"): Action.READ_PLANS,
+    ("PATCH", "/api/v1/plans/{plan_id}"): Action.WRITE_PLANS,
+    ("DELETE", "/api/v1/plans/{plan_id}"): Action.WRITE_PLANS,
     ("POST", "/key/generate"): Permission.OWNER_BEARER,
     ("GET", "/key/info"): Permission.OWNER_BEARER,
     ("POST", "/key/update"): Permission.OWNER_BEARER,
@@ -151,13 +165,13 @@ class Gate:
             return NOBODY
         if permission is Permission.OWNER_BEARER and not _shows_bearer(scope):
             raise _missing("; LiteLLM's routes have no other way in")
-        caller = identify(scope, self.deps)
+        caller = self.identify(scope)
         if caller is NOBODY:
             raise _missing(", or the server's Unix socket")
-        if permission is Permission.KEY:
-            if caller.key is None:
+        if permission is Permission.SELF:
+            if caller.key is None and not caller.user_id:
                 raise Problem(
-                    403, "key_only", "This is about a virtual key: call it with one in `Authorization: Bearer`."
+                    403, "key_only", "This is about who asks: call it signed in, or by a virtual key as Bearer."
                 )
         elif isinstance(permission, Action):
             if caller.reach(permission) is Reach.NONE:
@@ -165,6 +179,9 @@ class Gate:
         elif not caller.owner and permission is not Permission.OWN_CALL:
             raise Problem(403, "owner_only", "This is for the owner: show the master key, not a virtual key.")
         return caller
+
+    def identify(self, scope: Scope) -> Caller:
+        return identify(scope, self.deps)
 
 
 def forbidden(caller: Caller, action: Action) -> Problem:

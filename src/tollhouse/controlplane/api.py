@@ -6,7 +6,20 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from tollhouse import __version__
-from tollhouse.controlplane import budgets, keys, litellm, litellm_people, me, problems, reports, system, users
+from tollhouse.controlplane import (
+    budgets,
+    keys,
+    litellm,
+    litellm_people,
+    me,
+    members,
+    plans,
+    problems,
+    reports,
+    system,
+    teams,
+    users,
+)
 from tollhouse.controlplane.access import Gate
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.problems import NO_STORE
@@ -15,6 +28,9 @@ ROUTERS = (
     system.router,
     me.router,
     users.router,
+    teams.router,
+    members.router,
+    plans.router,
     keys.router,
     budgets.router,
     reports.router,

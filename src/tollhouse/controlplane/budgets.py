@@ -6,15 +6,17 @@ how much and what happens at the edge; another unit or window would be another b
 
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
+from tollhouse.controlplane.access import Caller, forbidden
 from tollhouse.controlplane.deps import ControlDeps, Deps
-from tollhouse.controlplane.problems import Problem, invalid, not_found
+from tollhouse.controlplane.ownership import writable
+from tollhouse.controlplane.problems import Problem, invalid
 from tollhouse.controlplane.shapes import (
     DEFAULT_PAGE,
     CursorQuery,
@@ -25,11 +27,22 @@ from tollhouse.controlplane.shapes import (
     cursor_position,
     cut,
 )
+from tollhouse.controlplane.tenancy import (
+    budget_is_theirs_to_set,
+    known_budget,
+    known_key,
+    known_team,
+    known_user,
+    reached,
+    tenant_of_key,
+)
 from tollhouse.controlplane.times import iso_ns, iso_s
+from tollhouse.controlplane.visit import By
 from tollhouse.rules.budgets import describe_amount, parse_budget, zone_of
-from tollhouse.storage import directory, teams
+from tollhouse.rules.roles import Action
+from tollhouse.storage import directory, filters, teams
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
-from tollhouse.terms.people import Budget, BudgetEdge, BudgetUnit, BudgetWindow
+from tollhouse.terms.people import Budget, BudgetEdge, BudgetUnit, BudgetWindow, Team, VirtualKey
 
 router = APIRouter(prefix="/api/v1/budgets", tags=["budgets"])
 
@@ -72,6 +85,8 @@ class BudgetOut(BaseModel):
     remaining: str
     window_start: str | None
     resets_at: str | None
+    owned_by: str
+    """The file that declares it, which alone may change it; `plan:` and a name where that plan gives it."""
     created_at: str | None
 
 
@@ -123,26 +138,33 @@ def only_new(connection: Connection, budgets: Sequence[Budget]) -> None:
 
 async def budgets_out(deps: ControlDeps, budgets: Sequence[Budget]) -> list[BudgetOut]:
     """Budgets as they stand now, with the names of those they hold over."""
-    key_ids = {budget.scope_id for budget in budgets if budget.scope is ScopeKind.KEY}
-    names: dict[str, str] = {}
-    if key_ids:
-        names = await deps.read(lambda connection: _key_names(connection, key_ids))
+    named: set[tuple[ScopeKind, str]] = {
+        (budget.scope, budget.scope_id) for budget in budgets if budget.scope in (ScopeKind.KEY, ScopeKind.TEAM)
+    }
+    names: dict[tuple[ScopeKind, str], str] = {}
+    if named:
+        names = await deps.read(lambda connection: _names(connection, named))
     return [_budget_out(deps, budget, names) for budget in budgets]
 
 
-def _key_names(connection: Connection, key_ids: set[str]) -> dict[str, str]:
-    keys = [directory.get_key(connection, key_id) for key_id in key_ids]
-    return {key.key_id: key.name for key in keys if key is not None and key.name}
+def _names(connection: Connection, scopes: set[tuple[ScopeKind, str]]) -> dict[tuple[ScopeKind, str], str]:
+    found: dict[tuple[ScopeKind, str], str] = {}
+    for scope, scope_id in scopes:
+        look = directory.get_key if scope is ScopeKind.KEY else teams.get_team
+        one: VirtualKey | Team | None = look(connection, scope_id)
+        if one is not None and one.name:
+            found[scope, scope_id] = one.name
+    return found
 
 
-def _budget_out(deps: ControlDeps, budget: Budget, names: dict[str, str]) -> BudgetOut:
+def _budget_out(deps: ControlDeps, budget: Budget, names: dict[tuple[ScopeKind, str], str]) -> BudgetOut:
     now = deps.standing.standing(budget)
     unit = budget.unit
     return BudgetOut(
         budget_id=budget.budget_id,
         scope=budget.scope,
         scope_id=budget.scope_id,
-        scope_name=names.get(budget.scope_id, budget.scope_id),
+        scope_name=names.get((budget.scope, budget.scope_id), budget.scope_id),
         unit=unit.value,
         window=budget.window.value,
         timezone=budget.timezone,
@@ -153,12 +175,13 @@ def _budget_out(deps: ControlDeps, budget: Budget, names: dict[str, str]) -> Bud
         remaining=amount_text(now.remaining, unit),
         window_start=iso_s(now.window_start_s) if now.window_start_s else None,
         resets_at=iso_s(now.resets_at_s),
+        owned_by=budget.owned_by,
         created_at=iso_ns(budget.created_at_ns),
     )
 
 
 @router.post("", status_code=201)
-async def create_budget(body: BudgetIn, deps: Deps) -> BudgetOut:
+async def create_budget(body: BudgetIn, deps: Deps, by: By) -> BudgetOut:
     """Set a hard cap over the organisation, a team, a user (all their keys together) or one key; effective on the next
     call.
     """
@@ -166,27 +189,30 @@ async def create_budget(body: BudgetIn, deps: Deps) -> BudgetOut:
     budget = new_budget(deps, body.amount, body.scope, scope_id, timezone=body.timezone, edge=body.edge, field="amount")
 
     def change(connection: Connection) -> str | None:
-        user_id = _user_of(connection, body.scope, scope_id)
+        user_id = _holder(connection, by.caller, body.scope, scope_id)
         only_new(connection, (budget,))
         return user_id
 
     await deps.write(change, touches=lambda user_id: user_id)
+    by.tag(budget)
     return (await budgets_out(deps, (budget,)))[0]
 
 
 @router.get("")
 async def list_budgets(
     deps: Deps,
+    by: By,
     scope: ScopeKind | None = None,
-    scope_id: str | None = None,
+    scope_id: Annotated[str | None, Query(max_length=256)] = None,
     cursor: CursorQuery = None,
     limit: LimitQuery = DEFAULT_PAGE,
 ) -> Page[BudgetOut]:
-    """Budgets with what is spent, held and left."""
+    """Budgets with what is spent, held and left: those the caller may know of. What plans give is told by `/me`."""
     after = cursor_position(cursor)
+    theirs = filters.budgets_of(reached(by.caller, Action.READ_BUDGETS))
     rows = await deps.read(
         lambda connection: directory.list_budgets(
-            connection, scope=scope, scope_id=scope_id, cursor=after, limit=limit + 1
+            connection, *theirs, scope=scope, scope_id=scope_id, cursor=after, limit=limit + 1
         )
     )
     page, next_cursor = cut(rows, limit, lambda budget: budget.budget_id)
@@ -194,18 +220,19 @@ async def list_budgets(
 
 
 @router.get("/{budget_id}")
-async def get_budget(budget_id: str, deps: Deps) -> BudgetOut:
+async def get_budget(budget_id: str, deps: Deps, by: By) -> BudgetOut:
     """One budget with what is spent, held and left."""
-    budget = await deps.read(lambda connection: _known(connection, budget_id))
+    budget = await deps.read(lambda connection: known_budget(connection, by.caller, Action.READ_BUDGETS, budget_id))
+    by.tag(budget)
     return (await budgets_out(deps, (budget,)))[0]
 
 
 @router.patch("/{budget_id}")
-async def edit_budget(budget_id: str, body: BudgetPatch, deps: Deps) -> BudgetOut:
+async def edit_budget(budget_id: str, body: BudgetPatch, deps: Deps, by: By) -> BudgetOut:
     """Change how much, or what happens at the edge; effective on the next call."""
 
     def change(connection: Connection) -> tuple[Budget, str | None]:
-        budget = _known(connection, budget_id)
+        budget = _changeable(connection, by, budget_id)
         changed = msgspec.structs.replace(
             budget,
             limit=budget.limit if body.amount is None else _new_limit(body.amount, budget),
@@ -215,25 +242,27 @@ async def edit_budget(budget_id: str, body: BudgetPatch, deps: Deps) -> BudgetOu
         return changed, _user_of(connection, budget.scope, budget.scope_id)
 
     budget, _ = await deps.write(change, touches=lambda result: result[1])
+    by.tag(budget)
     return (await budgets_out(deps, (budget,)))[0]
 
 
 @router.delete("/{budget_id}", status_code=204)
-async def remove_budget(budget_id: str, deps: Deps) -> None:
+async def remove_budget(budget_id: str, deps: Deps, by: By) -> None:
     """Remove the cap; what it counted stays in the ledger."""
 
     def change(connection: Connection) -> str | None:
-        budget = _known(connection, budget_id)
+        budget = _changeable(connection, by, budget_id)
         directory.delete_budget(connection, budget_id)
         return _user_of(connection, budget.scope, budget.scope_id)
 
     await deps.write(change, touches=lambda user_id: user_id)
 
 
-def _known(connection: Connection, budget_id: str) -> Budget:
-    budget = directory.get_budget(connection, budget_id)
-    if budget is None:
-        raise not_found("budget", budget_id, "`tollhouse budgets list` shows those there are.")
+def _changeable(connection: Connection, by: By, budget_id: str) -> Budget:
+    """A budget that is to be changed. Raises Problem: 404, 403, 412, or 409 for one that a file owns."""
+    budget = known_budget(connection, by.caller, Action.WRITE_BUDGETS, budget_id)
+    by.meets(budget)
+    writable(budget)
     return budget
 
 
@@ -247,22 +276,28 @@ def _scope_id(body: BudgetIn) -> str:
     return body.scope_id
 
 
-def _user_of(connection: Connection, scope: ScopeKind, scope_id: str) -> str | None:
-    """Whose part of the directory a budget stands in; None is everybody's. Raises Problem (404)."""
-    if scope is ScopeKind.ORGANISATION:
-        return None
+def _holder(connection: Connection, caller: Caller, scope: ScopeKind, scope_id: str) -> str | None:
+    """That the scope of a new budget is there and the caller's to set one over; whose part of the directory it stands
+    in. Raises Problem: 404 or 403.
+    """
     if scope is ScopeKind.TEAM:
-        if teams.get_team(connection, scope_id) is None:
-            raise not_found("team", scope_id, "`tollhouse teams list` shows those there are.")
-        return None
+        known_team(connection, caller, Action.READ_TEAMS, scope_id)
+    elif scope is ScopeKind.USER:
+        known_user(connection, caller, Action.READ_USERS, scope_id)
+    elif scope is ScopeKind.KEY:
+        key = known_key(connection, caller, Action.READ_KEYS, scope_id)
+        if tenant_of_key(connection, key) not in reached(caller, Action.WRITE_BUDGETS):
+            raise forbidden(caller, Action.WRITE_BUDGETS)
+    budget_is_theirs_to_set(caller, scope)
+    return _user_of(connection, scope, scope_id)
+
+
+def _user_of(connection: Connection, scope: ScopeKind, scope_id: str) -> str | None:
+    """Whose part of the directory a budget stands in; None is everybody's."""
     if scope is ScopeKind.USER:
-        if directory.get_user(connection, scope_id) is None:
-            raise not_found("user", scope_id, "Create the user first, or a key for them.")
         return scope_id
-    key = directory.get_key(connection, scope_id)
-    if key is None:
-        raise not_found("key", scope_id, "`tollhouse keys list` shows those there are.")
-    return key.user_id
+    key = directory.get_key(connection, scope_id) if scope is ScopeKind.KEY else None
+    return None if key is None else key.user_id
 
 
 def _parsed(amount: str, field: str) -> tuple[int, BudgetUnit, BudgetWindow]:

@@ -1,15 +1,23 @@
-"""Virtual keys. A key's secret appears once, in the answer that made it; what is stored is its keyed hash."""
+"""Virtual keys. A key's secret appears once, in the answer that made it; what is stored is its keyed hash.
+
+A member makes keys for themselves, which their own limits, plan and budgets hold over as over all their calls; on a key
+that is there they may narrow what it admits, never widen it. Who leads a team does it for the keys that count toward
+the team, its members' only. Plans are given to keys by who gives plans.
+"""
 
 from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
+from tollhouse.controlplane.access import Caller
 from tollhouse.controlplane.budgets import BudgetOut, budgets_out, new_budget, only_new
 from tollhouse.controlplane.deps import ControlDeps, Deps
-from tollhouse.controlplane.problems import Problem, invalid, not_found
+from tollhouse.controlplane.ownership import writable
+from tollhouse.controlplane.problems import Problem, invalid
+from tollhouse.controlplane.references import member_of, plan_there
 from tollhouse.controlplane.shapes import (
     DEFAULT_PAGE,
     MAX_PAGE,
@@ -22,14 +30,20 @@ from tollhouse.controlplane.shapes import (
     ModelGlobs,
     NameText,
     Page,
+    PlanName,
+    TeamName,
     UserIdText,
     cursor_position,
     cut,
     limits_out,
 )
+from tollhouse.controlplane.tenancy import known_key, known_user, reached, tenant_of_key
 from tollhouse.controlplane.times import NS_PER_S, iso_ns, parse_duration_s, parse_instant_s
+from tollhouse.controlplane.visit import By, Visit
 from tollhouse.rules import keys as key_rules
-from tollhouse.storage import directory
+from tollhouse.rules.narrowing import widened
+from tollhouse.rules.roles import Action
+from tollhouse.storage import directory, filters
 from tollhouse.storage.tables import virtual_keys
 from tollhouse.terms.names import ScopeKind
 from tollhouse.terms.people import NO_LIMITS, Budget, KeySecret, VirtualKey
@@ -42,8 +56,12 @@ _ID_BYTES = 10
 
 
 class KeyIn(Input):
-    user_id: UserIdText = Field(description="Whose key; the user is created on first mention")
+    user_id: UserIdText | None = Field(
+        None, description="Whose key, created on first mention; your own when missing and you are signed in"
+    )
     name: NameText = ""
+    team_id: TeamName | None = Field(None, description="The team its calls count toward; its user's when missing")
+    plan_id: PlanName | None = None
     models: ModelGlobs | None = None
     limits: LimitsIn = LimitsIn()
     budget: str | None = Field(None, max_length=100, description="A hard cap such as `20/month` or `1M tokens/day`")
@@ -55,6 +73,8 @@ class KeyPatch(Input):
     """Only the fields that are given change; `models: null` admits every model; `metadata` is replaced as a whole."""
 
     name: NameText = ""
+    team_id: TeamName | None = Field(None, description="A team its user is in; null for the user's own")
+    plan_id: PlanName | None = None
     models: ModelGlobs | None = None
     limits: LimitsIn = LimitsIn()
     expires: str | None = Field(None, max_length=64)
@@ -69,6 +89,8 @@ class KeyOut(BaseModel):
     key_id: str
     name: str
     user_id: str
+    team_id: str | None
+    plan_id: str | None
     hint: str
     """The last characters of the secret's random part, to recognise it by."""
     status: str
@@ -76,6 +98,8 @@ class KeyOut(BaseModel):
     models: list[str] | None
     limits: LimitsOut
     metadata: dict[str, Any]
+    owned_by: str
+    """The file that declares it, which alone may change it; empty for what people made."""
     created_at: str | None
     expires_at: str | None
     revoked_at: str | None
@@ -103,25 +127,52 @@ def key_out(key: VirtualKey, now_ns: int) -> KeyOut:
         key_id=key.key_id,
         name=key.name,
         user_id=key.user_id,
+        team_id=key.team_id,
+        plan_id=key.plan_id,
         hint=key.hint,
         status="revoked" if key.revoked_at_ns is not None else "expired" if expired else "active",
         models=None if key.models is None else list(key.models),
         limits=limits_out(key.limits),
         metadata=key.metadata,
+        owned_by=key.owned_by,
         created_at=iso_ns(key.created_at_ns),
         expires_at=iso_ns(key.expires_at_ns),
         revoked_at=iso_ns(key.revoked_at_ns),
     )
 
 
-def _known(connection: Connection, key_id: str, *, alive: bool = False) -> VirtualKey:
-    """Raises Problem: 404, or 409 for a revoked key that should be changed."""
-    key = directory.get_key(connection, key_id)
-    if key is None:
-        raise not_found("key", key_id, "`tollhouse keys list` shows those there are.")
-    if alive and key.revoked_at_ns is not None:
+def _alive(connection: Connection, by: Visit, key_id: str) -> VirtualKey:
+    """A key that is to be changed. Raises Problem: 404, 403, 412, or 409 for a revoked one."""
+    key = known_key(connection, by.caller, Action.WRITE_KEYS, key_id)
+    by.meets(key)
+    if key.revoked_at_ns is not None:
         raise Problem(409, "key_revoked", f"The key {key_id} was revoked for good; create a new one instead.")
     return key
+
+
+def _may_carry(connection: Connection, caller: Caller, key: VirtualKey, old: VirtualKey | None = None) -> None:
+    """Whether the caller may have a key be so: its team and plan are there, and theirs to give. Raises Problem."""
+    team_before, plan_before = (None, None) if old is None else (old.team_id, old.plan_id)
+    if key.team_id != team_before:
+        member_of(connection, key.team_id, key.user_id)
+    if key.plan_id != plan_before:
+        if not reached(caller, Action.WRITE_PLANS).everybody:
+            raise Problem(403, "forbidden", "Who gives plans gives them to keys too: ask an admin.", field="plan_id")
+        plan_there(connection, key.plan_id)
+    if tenant_of_key(connection, key) not in reached(caller, Action.WRITE_KEYS):
+        raise Problem(403, "forbidden", "That key would not count toward a team of yours: name one.", field="team_id")
+
+
+def _only_narrower(connection: Connection, caller: Caller, old: VirtualKey, new: VirtualKey) -> None:
+    """Who has a key only as its user does not take off it what others put on it. Raises Problem (403)."""
+    theirs = reached(caller, Action.WRITE_KEYS)
+    if theirs.everybody or not theirs.team_ids.isdisjoint(tenant_of_key(connection, old).team_ids):
+        return
+    field = widened(old, new)
+    if field:
+        raise Problem(
+            403, "forbidden", f"{field}: you may narrow your key, not widen it; make a new one or ask.", field=field
+        )
 
 
 def expiry_ns(text: str | None, now_ns: int) -> int | None:
@@ -150,14 +201,17 @@ def new_secret(deps: ControlDeps, key_id: str) -> tuple[str, KeySecret]:
 
 
 @router.post("", status_code=201)
-async def create_key(body: KeyIn, deps: Deps) -> KeyWithSecret:
+async def create_key(body: KeyIn, deps: Deps, by: By) -> KeyWithSecret:
     """Create a key. The answer is the only place its secret ever appears."""
-    now_ns = deps.now_ns()
+    now_ns, caller = deps.now_ns(), by.caller
+    user_id = body.user_id or caller.user_id
+    if not user_id:
+        raise invalid("user_id", "is missing")
     key_id = new_key_id(deps)
     text, secret = new_secret(deps, key_id)
     key = VirtualKey(
         key_id,
-        body.user_id,
+        user_id,
         name=body.name,
         hint=secret.hint,
         models=None if body.models is None else tuple(body.models),
@@ -165,65 +219,66 @@ async def create_key(body: KeyIn, deps: Deps) -> KeyWithSecret:
         metadata=body.metadata,
         created_at_ns=now_ns,
         expires_at_ns=expiry_ns(body.expires, now_ns),
+        team_id=body.team_id,
+        plan_id=body.plan_id,
     )
     budgets = () if body.budget is None else (new_budget(deps, body.budget, ScopeKind.KEY, key_id),)
 
-    def change(connection: Connection) -> str:
-        user = directory.get_user(connection, body.user_id)
-        if user is not None and user.blocked_at_ns is not None:
-            raise Problem(
-                409, "user_blocked", f"The user {body.user_id!r} is blocked; unblock them first.", field="user_id"
-            )
+    def change(connection: Connection) -> None:
+        user = directory.get_user(connection, user_id)
+        if user is not None or not reached(caller, Action.WRITE_KEYS).everybody:
+            user = known_user(connection, caller, Action.READ_USERS, user_id)
+            if user.blocked_at_ns is not None:
+                raise Problem(
+                    409, "user_blocked", f"The user {user_id!r} is blocked; unblock them first.", field="user_id"
+                )
+        _may_carry(connection, caller, key)
         directory.create_key(connection, key, secret)
         only_new(connection, budgets)
-        return body.user_id
 
-    await deps.write(change, touches=lambda user_id: user_id)
-    return await _with_secret(deps, key_id, text)
+    await deps.write(change, touches=lambda _: user_id)
+    return await _with_secret(deps, by, key_id, text)
 
 
 @router.get("")
 async def list_keys(
     deps: Deps,
-    user: str | None = Query(None, description="Only this user's"),
-    name: str | None = Query(None, description="Only those of exactly this name"),
+    by: By,
+    user: str | None = Query(None, max_length=256, description="Only this user's"),
+    name: str | None = Query(None, max_length=256, description="Only those of exactly this name"),
+    team: str | None = Query(None, max_length=256, description="Only those that count toward this team"),
+    plan: str | None = Query(None, max_length=256, description="Only those that were given this plan"),
     cursor: CursorQuery = None,
     limit: LimitQuery = DEFAULT_PAGE,
 ) -> Page[KeyOut]:
-    """Keys by id, revoked ones too."""
+    """Keys by id, revoked ones too: those the caller may know of."""
     after = cursor_position(cursor)
-
-    def query(connection: Connection) -> tuple[VirtualKey, ...]:
-        if name is None:
-            return directory.list_keys(connection, user_id=user, cursor=after, limit=limit + 1)
-        return _named(connection, name, user, after, limit + 1)
-
-    rows = await deps.read(query)
+    wanted = filters.keys_of(reached(by.caller, Action.READ_KEYS))
+    if name is not None:
+        wanted.append(virtual_keys.c.name == name)
+    if team is not None:
+        wanted.append(filters.counts_toward(frozenset((team,))))
+    if plan is not None:
+        wanted.append(virtual_keys.c.plan_id == plan)
+    rows = await deps.read(
+        lambda connection: directory.list_keys(connection, *wanted, user_id=user, cursor=after, limit=limit + 1)
+    )
     page, next_cursor = cut(rows, limit, lambda key: key.key_id)
     now_ns = deps.now_ns()
     return Page(items=[key_out(key, now_ns) for key in page], next_cursor=next_cursor)
 
 
-def _named(connection: Connection, name: str, user: str | None, after: str, limit: int) -> tuple[VirtualKey, ...]:
-    column = virtual_keys.c
-    wanted = [column.name == name, column.key_id > after]
-    if user is not None:
-        wanted.append(column.user_id == user)
-    ids = select(column.key_id).where(*wanted).order_by(column.key_id).limit(limit)
-    found = [directory.get_key(connection, key_id) for key_id in connection.scalars(ids).all()]
-    return tuple(key for key in found if key is not None)
-
-
 @router.get("/{key_id}")
-async def get_key(key_id: str, deps: Deps) -> KeyDetail:
+async def get_key(key_id: str, deps: Deps, by: By) -> KeyDetail:
     """One key with its secrets' hints and what is left of its budgets."""
 
     def query(connection: Connection) -> tuple[VirtualKey, tuple[KeySecret, ...], tuple[Budget, ...]]:
-        key = _known(connection, key_id)
+        key = known_key(connection, by.caller, Action.READ_KEYS, key_id)
         budgets = directory.list_budgets(connection, scope=ScopeKind.KEY, scope_id=key_id)
         return key, directory.list_secrets(connection, key_id), budgets
 
     key, secrets, budgets = await deps.read(query)
+    by.tag(key)
     shown = [
         SecretOut(hint=one.hint, created_at=iso_ns(one.created_at_ns), expires_at=iso_ns(one.expires_at_ns))
         for one in secrets[-MAX_PAGE:]
@@ -233,54 +288,60 @@ async def get_key(key_id: str, deps: Deps) -> KeyDetail:
 
 
 @router.patch("/{key_id}")
-async def edit_key(key_id: str, body: KeyPatch, deps: Deps) -> KeyDetail:
+async def edit_key(key_id: str, body: KeyPatch, deps: Deps, by: By) -> KeyDetail:
     """Change a key; effective on its next call."""
     given = body.model_fields_set
     expires_at_ns = expiry_ns(body.expires, deps.now_ns())
 
     def change(connection: Connection) -> str:
-        key = _known(connection, key_id, alive=True)
-        key = msgspec.structs.replace(
+        key = _alive(connection, by, key_id)
+        writable(key)
+        after = msgspec.structs.replace(
             key,
+            team_id=body.team_id if "team_id" in given else key.team_id,
+            plan_id=body.plan_id if "plan_id" in given else key.plan_id,
             name=body.name if "name" in given else key.name,
             models=(body.models and tuple(body.models)) if "models" in given else key.models,
             limits=body.limits.over(key.limits),
             expires_at_ns=expires_at_ns if "expires" in given else key.expires_at_ns,
             metadata=body.metadata if "metadata" in given else key.metadata,
         )
-        directory.update_key(connection, key)
+        _may_carry(connection, by.caller, after, key)
+        _only_narrower(connection, by.caller, key, after)
+        directory.update_key(connection, after)
         return key.user_id
 
     await deps.write(change, touches=lambda user_id: user_id)
-    return await get_key(key_id, deps)
+    return await get_key(key_id, deps, by)
 
 
 @router.post("/{key_id}/rotate")
-async def rotate_key(key_id: str, deps: Deps, body: RotateIn | None = None) -> KeyWithSecret:
+async def rotate_key(key_id: str, deps: Deps, by: By, body: RotateIn | None = None) -> KeyWithSecret:
     """Give the key a new secret; the old one works until `grace` is over."""
     grace_s = _grace_s((body or RotateIn()).grace)
     text, secret = new_secret(deps, key_id)
 
     def change(connection: Connection) -> str:
-        key = _known(connection, key_id, alive=True)
+        key = _alive(connection, by, key_id)
         directory.add_secret(connection, secret, others_expire_at_ns=deps.now_ns() + grace_s * NS_PER_S)
         return key.user_id
 
     await deps.write(change, touches=lambda user_id: user_id)
-    return await _with_secret(deps, key_id, text)
+    return await _with_secret(deps, by, key_id, text)
 
 
 @router.delete("/{key_id}")
-async def revoke_key(key_id: str, deps: Deps) -> KeyDetail:
+async def revoke_key(key_id: str, deps: Deps, by: By) -> KeyDetail:
     """Revoke a key for good; its next call is refused. The ledger keeps what it did."""
 
     def change(connection: Connection) -> str:
-        key = _known(connection, key_id)
+        key = known_key(connection, by.caller, Action.WRITE_KEYS, key_id)
+        by.meets(key)
         directory.revoke_key(connection, key_id, deps.now_ns())
         return key.user_id
 
     await deps.write(change, touches=lambda user_id: user_id)
-    return await get_key(key_id, deps)
+    return await get_key(key_id, deps, by)
 
 
 def _grace_s(text: str) -> int:
@@ -293,6 +354,6 @@ def _grace_s(text: str) -> int:
     return grace_s
 
 
-async def _with_secret(deps: ControlDeps, key_id: str, text: str) -> KeyWithSecret:
-    detail = await get_key(key_id, deps)
+async def _with_secret(deps: ControlDeps, by: Visit, key_id: str, text: str) -> KeyWithSecret:
+    detail = await get_key(key_id, deps, by)
     return KeyWithSecret(**detail.model_dump(), key=text)

@@ -1,49 +1,138 @@
-"""What the holder of a virtual key may know: themselves, their limits, and what is left."""
+"""What somebody may know of themselves: who they are here, what limits their calls, and what is left.
 
-from fastapi import APIRouter, Request
+Asked by a virtual key it is about calls by that key; asked by a signed-in user, about calls of theirs without one.
+"""
+
+import msgspec
+from fastapi import APIRouter
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
-from tollhouse.controlplane.access import caller_of
 from tollhouse.controlplane.budgets import BudgetOut, budgets_out
 from tollhouse.controlplane.deps import Deps
 from tollhouse.controlplane.keys import KeyOut, key_out
+from tollhouse.controlplane.plans import PlanOut, plan_out
 from tollhouse.controlplane.problems import Problem
-from tollhouse.controlplane.users import UserOut, user_out
-from tollhouse.storage import directory
+from tollhouse.controlplane.shapes import LimitsOut, limits_out
+from tollhouse.controlplane.users import TeamRole, UserOut, user_out
+from tollhouse.controlplane.visit import By
+from tollhouse.rules.plans import limits_in_force, plan_in_force
+from tollhouse.storage import directory, plans, teams
+from tollhouse.storage.image import given_budgets
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
-from tollhouse.terms.people import Budget, User, VirtualKey
+from tollhouse.terms.people import Budget, Limits, Membership, Plan, Team, User, VirtualKey
 
 router = APIRouter(prefix="/api/v1/me", tags=["me"])
 
 
+class MyTeam(BaseModel):
+    """The team the calls count toward."""
+
+    team_id: str
+    name: str
+    status: str
+    """active | blocked"""
+
+
+class MyLimits(BaseModel):
+    """The limits in force of one of those whose room a call takes: its own where they are set, else its plan's."""
+
+    scope: ScopeKind
+    scope_id: str
+    plan_id: str | None
+    limits: LimitsOut
+
+
 class MeOut(BaseModel):
-    """`budgets` are all a call of this key must have room in: the organisation's, the user's, the key's."""
+    """`plan` is the plan in force nearest to the call: the key's, else the user's, else the team's. A call must have
+    room in all `limits` and all `budgets`, which are the organisation's, the team's, the user's and the key's, with
+    those that their plans give. `max_output_tokens` is the most output tokens of one call by these plans.
+    """
 
     user: UserOut
-    key: KeyOut
+    key: KeyOut | None
+    team: MyTeam | None
+    teams: list[TeamRole]
+    plan: PlanOut | None
+    max_output_tokens: int | None
+    limits: list[MyLimits]
     budgets: list[BudgetOut]
 
 
+class _Holder(msgspec.Struct, frozen=True):
+    """One of those whose limits and budgets a call must have room in."""
+
+    scope: ScopeKind
+    scope_id: str
+    limits: Limits
+    plan: Plan | None
+
+
+class _Me(msgspec.Struct, frozen=True):
+    user: User
+    key: VirtualKey | None
+    team: Team | None
+    joined: tuple[Membership, ...]
+    holders: tuple[_Holder, ...]
+    """From the widest to the nearest."""
+    budgets: tuple[Budget, ...]
+
+
+def _look(connection: Connection, user_id: str, key_id: str | None, timezone: str) -> _Me | None:
+    key = None if key_id is None else directory.get_key(connection, key_id)
+    user = directory.get_user(connection, user_id)
+    if user is None or (key is None and key_id is not None):
+        return None
+    team_id = (key.team_id if key is not None else None) or user.team_id
+    team = None if team_id is None else teams.get_team(connection, team_id)
+    all_plans = plans.all_plans(connection)
+    by_name = {plan.plan_id: plan for plan in all_plans}
+    holders = [_Holder(ScopeKind.USER, user_id, user.limits, plan_in_force(by_name, user.plan_id))]
+    if team is not None:
+        holders.insert(0, _Holder(ScopeKind.TEAM, team.team_id, team.limits, plan_in_force(by_name, team.plan_id)))
+    if key is not None:
+        holders.append(_Holder(ScopeKind.KEY, key.key_id, key.limits, plan_in_force(by_name, key.plan_id)))
+    scopes = [(ScopeKind.ORGANISATION, str(DEFAULT_ORG)), *((one.scope, one.scope_id) for one in holders)]
+    found = [
+        budget
+        for scope, scope_id in scopes
+        for budget in directory.list_budgets(connection, scope=scope, scope_id=scope_id)
+    ]
+    teams_here, keys_here = () if team is None else (team,), () if key is None else (key,)
+    found += given_budgets(all_plans, teams_here, (user,), keys_here, timezone)
+    return _Me(user, key, team, teams.memberships_of(connection, user_id), tuple(holders), tuple(found))
+
+
 @router.get("")
-async def get_me(request: Request, deps: Deps) -> MeOut:
-    """The virtual key that asks: whose it is, what limits it, what is left."""
-    holder = caller_of(request).key
-    if holder is None:
-        raise Problem(403, "key_only", "This is about a virtual key: call it with one.")
-    key_id = holder.key_id
-
-    def query(connection: Connection) -> tuple[User, VirtualKey, tuple[Budget, ...]] | None:
-        key = directory.get_key(connection, key_id)
-        user = None if key is None else directory.get_user(connection, key.user_id)
-        if key is None or user is None:
-            return None
-        scopes = ((ScopeKind.ORGANISATION, DEFAULT_ORG), (ScopeKind.USER, key.user_id), (ScopeKind.KEY, key_id))
-        budgets = [directory.list_budgets(connection, scope=scope, scope_id=scope_id) for scope, scope_id in scopes]
-        return user, key, tuple(budget for some in budgets for budget in some)
-
-    found = await deps.read(query)
-    if found is None:
-        raise Problem(401, "invalid_credentials", "This virtual key is no longer there.")
-    user, key, budgets = found
-    return MeOut(user=user_out(user), key=key_out(key, deps.now_ns()), budgets=await budgets_out(deps, budgets))
+async def get_me(deps: Deps, by: By) -> MeOut:
+    """Whoever asks, by a virtual key or signed in: who they are, what limits their calls, what is left."""
+    caller = by.caller
+    user_id = caller.key.user_id if caller.key is not None else caller.user_id
+    key_id = None if caller.key is None else caller.key.key_id
+    me = await deps.read(lambda connection: _look(connection, user_id, key_id, deps.timezone))
+    if me is None:
+        raise Problem(401, "invalid_credentials", "Whoever you are, you are no longer there.")
+    given = [one.plan for one in me.holders if one.plan is not None]
+    caps = [plan.max_output_tokens for plan in given if plan.max_output_tokens is not None]
+    team = None
+    if me.team is not None:
+        status = "active" if me.team.blocked_at_ns is None else "blocked"
+        team = MyTeam(team_id=me.team.team_id, name=me.team.name, status=status)
+    return MeOut(
+        user=user_out(me.user),
+        key=None if me.key is None else key_out(me.key, deps.now_ns()),
+        team=team,
+        teams=[TeamRole(team_id=one.team_id, role=one.role) for one in me.joined],
+        plan=plan_out(given[-1]) if given else None,
+        max_output_tokens=min(caps, default=None),
+        limits=[
+            MyLimits(
+                scope=one.scope,
+                scope_id=one.scope_id,
+                plan_id=None if one.plan is None else one.plan.plan_id,
+                limits=limits_out(limits_in_force(one.limits, one.plan)),
+            )
+            for one in me.holders
+        ],
+        budgets=await budgets_out(deps, me.budgets),
+    )

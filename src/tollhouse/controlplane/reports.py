@@ -3,15 +3,18 @@
 from typing import Annotated, Literal
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
-from tollhouse.controlplane.access import caller_of
 from tollhouse.controlplane.deps import Deps
 from tollhouse.controlplane.problems import invalid, not_found
 from tollhouse.controlplane.shapes import DEFAULT_PAGE, CursorQuery, LimitQuery, Page, cursor_position, cut
+from tollhouse.controlplane.tenancy import admit, reached
 from tollhouse.controlplane.times import NS_PER_S, iso_ns, iso_s, parse_instant_s
+from tollhouse.controlplane.visit import By
+from tollhouse.rules.roles import Action
+from tollhouse.rules.tenants import Tenant
 from tollhouse.storage import ledger, requests
 from tollhouse.storage.ledger import MAX_GROUPS, UsageRow
 from tollhouse.storage.requests import RequestRow
@@ -21,6 +24,7 @@ router = APIRouter(prefix="/api/v1", tags=["reports"])
 
 MAX_UTC_OFFSET_S = 14 * 3_600
 
+Named = Annotated[str | None, Query(max_length=256)]
 Instant = Annotated[str | None, Query(max_length=64, description="`7d` (ago), `2026-11-22` or a time with zone")]
 
 
@@ -73,6 +77,7 @@ class RequestOut(BaseModel):
     request_id: str
     at: str | None
     user_id: str
+    team_id: str
     key_id: str
     endpoint: str
     provider: str
@@ -100,15 +105,20 @@ class RequestOut(BaseModel):
 @router.get("/usage")
 async def read_usage(
     deps: Deps,
-    by: Literal["user", "key", "model", "client", "day"] = "user",
+    visit: By,
+    by: Literal["user", "key", "team", "model", "client", "day"] = "user",
     since: Instant = None,
     until: Instant = None,
-    user: str | None = None,
-    key: str | None = None,
+    user: Named = None,
+    key: Named = None,
+    team: Named = None,
     limit: Annotated[int, Query(ge=1, le=MAX_GROUPS)] = DEFAULT_PAGE,
     utc_offset_s: Annotated[int, Query(ge=-MAX_UTC_OFFSET_S, le=MAX_UTC_OFFSET_S)] = 0,
 ) -> UsageReport:
-    """Calls, tokens and cost, dearest group first; by day in order of time."""
+    """Calls, tokens and cost, dearest group first; by day in order of time. Of what the caller may know of: an admin
+    everything, who leads a team what counted toward it, everybody their own.
+    """
+    theirs = reached(visit.caller, Action.READ_USAGE)
     now_s = deps.now_ns() // NS_PER_S
     since_s, until_s = _instant("since", since, now_s), _instant("until", until, now_s)
 
@@ -121,6 +131,8 @@ async def read_usage(
                 until_s=until_s,
                 user_id=user,
                 key_id=key,
+                team_id=team,
+                tenants=theirs,
                 limit=most,
                 utc_offset_s=utc_offset_s,
             )
@@ -139,19 +151,29 @@ async def read_usage(
 @router.get("/requests")
 async def list_requests(
     deps: Deps,
-    user: str | None = None,
-    key: str | None = None,
+    visit: By,
+    user: Named = None,
+    key: Named = None,
+    team: Named = None,
     failed: Annotated[bool | None, Query(description="Only those with (true) or without (false) a code")] = None,
     cursor: CursorQuery = None,
     limit: LimitQuery = DEFAULT_PAGE,
 ) -> Page[RequestOut]:
-    """Requests, newest first, refused ones too."""
+    """Requests, newest first, refused ones too: those the caller may know of."""
     after = cursor_position(cursor)
+    theirs = reached(visit.caller, Action.READ_REQUESTS)
 
     def query(connection: Connection) -> tuple[RequestRow, ...]:
         try:
             return requests.list_requests(
-                connection, user_id=user, key_id=key, failed=failed, cursor=after, limit=limit + 1
+                connection,
+                user_id=user,
+                key_id=key,
+                team_id=team,
+                tenants=theirs,
+                failed=failed,
+                cursor=after,
+                limit=limit + 1,
             )
         except ValueError:
             raise invalid("cursor", "is not one this list gave; start again without it") from None
@@ -162,15 +184,20 @@ async def list_requests(
 
 
 @router.get("/requests/{request_id}")
-async def get_request(request_id: str, request: Request, deps: Deps) -> RequestOut:
-    """One request with its cost, for the owner and for the virtual key that made it."""
+async def get_request(request_id: str, deps: Deps, visit: By) -> RequestOut:
+    """One request with its cost: for who may know of it, and for the virtual key that made it."""
     await deps.shipped()
     row = await deps.read(lambda connection: requests.get_request(connection, request_id))
-    caller = caller_of(request)
-    mine = caller.owner or (row is not None and caller.key is not None and row.key_id == caller.key.key_id)
-    if row is None or not mine:
-        # Somebody else's request looks like none at all.
-        raise not_found("request", request_id, "It may not be over yet, be another key's, or have left the log.")
+    # Somebody else's request looks like none at all.
+    missing = not_found("request", request_id, "It may not be over yet, be another's, or have left the log.")
+    if row is None:
+        raise missing
+    key = visit.caller.key
+    if key is None:
+        tenant = Tenant(row.user_id, frozenset((row.team_id,) if row.team_id else ()))
+        admit(visit.caller, Action.READ_REQUESTS, tenant, missing)
+    elif row.key_id != key.key_id:
+        raise missing
     return request_out(row)
 
 

@@ -73,6 +73,11 @@ def _glob(text: str) -> str:
 
 UserIdText = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_addressable)]
 """Any string the application chose."""
+_NAME_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+TeamName = Annotated[str, Field(pattern=_NAME_ID)]
+"""The id of a team, chosen by who makes it."""
+PlanName = Annotated[str, Field(pattern=_NAME_ID)]
+"""The id of a plan; it stands in the ids of the budgets it gives, and so has no `@` or `:`."""
 NameText = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 Metadata = Annotated[dict[str, Any], AfterValidator(small)]
 MetadataIn = Annotated[Metadata, Field(default_factory=_no_facts)]

@@ -25,4 +25,5 @@ def row(exchange: "Exchange", status: int, code: str) -> Refused:
         int((monotonic() - exchange.started_at) * 1e6),
         exchange.head.client,
         exchange.provider_name,
+        principal.team.team_id if principal and principal.team else "",
     )

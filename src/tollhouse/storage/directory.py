@@ -8,7 +8,7 @@ the cursor is the last id seen.
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
 from tollhouse.storage.rows import decode_globs, decode_limits, decode_mapping, encode, page
 from tollhouse.storage.tables import budget_windows, budgets, key_secrets, users, virtual_keys
@@ -51,9 +51,17 @@ def get_user(connection: Connection, user_id: str) -> User | None:
     return None if row is None else user_of(row)
 
 
-def list_users(connection: Connection, *, cursor: str = "", limit: int = 100) -> tuple[User, ...]:
-    """At most `limit` users with an id after `cursor`."""
-    return tuple(map(user_of, page(connection, users, users.c.user_id, cursor, limit)))
+def list_users(
+    connection: Connection, *where: ColumnElement[bool], cursor: str = "", limit: int = 100
+) -> tuple[User, ...]:
+    """At most `limit` users with an id after `cursor`, of those that meet all conditions."""
+    return tuple(map(user_of, page(connection, users, users.c.user_id, cursor, limit, *where)))
+
+
+def count_owners(connection: Connection) -> int:
+    """Users of the role owner who are not blocked."""
+    owners = users.c.role == Role.OWNER.value
+    return connection.execute(select(func.count()).where(owners, users.c.blocked_at_ns.is_(None))).scalar_one()
 
 
 def update_user(connection: Connection, user: User) -> bool:
@@ -81,16 +89,16 @@ def get_key(connection: Connection, key_id: str) -> VirtualKey | None:
 
 def list_keys(
     connection: Connection,
-    *,
+    *where: ColumnElement[bool],
     user_id: str | None = None,
     team_id: str | None = None,
     cursor: str = "",
     limit: int = 100,
 ) -> tuple[VirtualKey, ...]:
     """At most `limit` keys with an id after `cursor`, revoked ones too; of one user, or those made for one team, when
-    asked.
+    asked, and of those that meet all conditions.
     """
-    wanted = [] if user_id is None else [virtual_keys.c.user_id == user_id]
+    wanted = list(where) if user_id is None else [*where, virtual_keys.c.user_id == user_id]
     if team_id is not None:
         wanted.append(virtual_keys.c.team_id == team_id)
     return tuple(map(key_of, page(connection, virtual_keys, virtual_keys.c.key_id, cursor, limit, *wanted)))
@@ -160,14 +168,16 @@ def get_budget(connection: Connection, budget_id: str) -> Budget | None:
 
 def list_budgets(
     connection: Connection,
-    *,
+    *where: ColumnElement[bool],
     scope: ScopeKind | None = None,
     scope_id: str | None = None,
     cursor: str = "",
     limit: int = 100,
 ) -> tuple[Budget, ...]:
-    """At most `limit` budgets with an id after `cursor`; of one kind of scope, or one scope, when asked."""
-    wanted = [] if scope is None else [budgets.c.scope == scope.value]
+    """At most `limit` budgets with an id after `cursor`; of one kind of scope, or one scope, when asked, and of those
+    that meet all conditions.
+    """
+    wanted = list(where) if scope is None else [*where, budgets.c.scope == scope.value]
     if scope_id is not None:
         wanted.append(budgets.c.scope_id == scope_id)
     return tuple(map(budget_of, page(connection, budgets, budgets.c.budget_id, cursor, limit, *wanted)))

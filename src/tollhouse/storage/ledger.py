@@ -23,11 +23,12 @@ import msgspec
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, delete, func, insert, literal, select
 
 from tollhouse.rules.plans import unit_of
+from tollhouse.rules.tenants import EVERYBODY, Tenants
 from tollhouse.storage.bulk import NUL, Bulk, without_nul
 from tollhouse.storage.database import Database
 from tollhouse.storage.filters import whose
 from tollhouse.storage.requests import MAX_NUMBER, attempt_number, note_requests
-from tollhouse.storage.tables import budget_windows, budgets, ledger, users, virtual_keys
+from tollhouse.storage.tables import budget_windows, budgets, ledger, teams, users, virtual_keys
 from tollhouse.terms.events import Refused, SettleKind, Settlement
 from tollhouse.terms.people import BudgetUnit
 
@@ -41,7 +42,7 @@ _CHUNK = 500
 """Values in one IN (…)."""
 
 T = TypeVar("T")
-UsageBy = Literal["user", "key", "model", "client", "day"]
+UsageBy = Literal["user", "key", "team", "model", "client", "day"]
 Window = tuple[str, int]
 """Budget id and the start of its window in seconds since 1970 UTC."""
 
@@ -55,9 +56,9 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     """One group of a usage report. `estimated_nusd` and `upper_nusd` are parts of `amount_nusd`."""
 
     group: str
-    """User id, key id, model as sent upstream, client, or the day as YYYY-MM-DD."""
+    """User id, key id, team id, model as sent upstream, client, or the day as YYYY-MM-DD."""
     label: str = ""
-    """A name for people: of the user or the key, when it has one."""
+    """A name for people: of the user, the key or the team, when it has one."""
     calls: int
     input_tokens: int
     """Uncached."""
@@ -236,10 +237,13 @@ def usage(
     until_s: int | None = None,
     user_id: str | None = None,
     key_id: str | None = None,
+    team_id: str | None = None,
+    tenants: Tenants = EVERYBODY,
     limit: int = 100,
     utc_offset_s: int = 0,
 ) -> tuple[UsageRow, ...]:
-    """What was spent in [since_s, until_s), dearest group first; by day: the latest `limit` days, oldest first.
+    """What these tenants spent in [since_s, until_s), dearest group first; by day: the latest `limit` days, oldest
+    first.
 
     The time of an entry is its admission. `utc_offset_s` moves the midnight that parts two days.
     """
@@ -261,7 +265,7 @@ def usage(
         query = query.where(entry.at_ns >= since_s * _S_NS)
     if until_s is not None:
         query = query.where(entry.at_ns < until_s * _S_NS)
-    query = query.where(*whose(connection, ledger, user_id=user_id, key_id=key_id))
+    query = query.where(*whose(connection, ledger, user_id=user_id, key_id=key_id, team_id=team_id, tenants=tenants))
     query = query.order_by(group.desc() if by == "day" else amount.desc()).limit(max(1, min(limit, MAX_GROUPS)))
     found = connection.execute(query).all()
     labels = _labels(connection, by, [str(row.name) for row in found])
@@ -282,6 +286,7 @@ def _group(by: UsageBy, utc_offset_s: int) -> ColumnElement[Any]:
     return {
         "user": ledger.c.user_id,
         "key": ledger.c.key_id,
+        "team": ledger.c.team_id,
         "model": ledger.c.upstream_model,
         "client": ledger.c.client,
     }[by]
@@ -293,10 +298,13 @@ def _sum_of(kind: SettleKind) -> ColumnElement[int]:
 
 def _labels(connection: Connection, by: UsageBy, names: Sequence[str]) -> dict[str, str]:
     labels: dict[str, str] = {}
-    if by in ("user", "key"):
-        identity, name = (
-            (users.c.user_id, users.c.name) if by == "user" else (virtual_keys.c.key_id, virtual_keys.c.name)
-        )
+    named = {
+        "user": (users.c.user_id, users.c.name),
+        "key": (virtual_keys.c.key_id, virtual_keys.c.name),
+        "team": (teams.c.team_id, teams.c.name),
+    }
+    if by in named:
+        identity, name = named[by]
         for some in _chunks(names, _CHUNK):
             labels.update(
                 (row[0], row[1]) for row in connection.execute(select(identity, name).where(identity.in_(some)))

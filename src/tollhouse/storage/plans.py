@@ -3,10 +3,10 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
 from tollhouse.storage.rows import decode_globs, decode_limits, encode, page
-from tollhouse.storage.tables import plans
+from tollhouse.storage.tables import plans, teams, users, virtual_keys
 from tollhouse.terms.people import BudgetEdge, OwnKeyRule, Plan, PlanBudget
 
 _budgets = msgspec.json.Decoder(tuple[PlanBudget, ...])
@@ -25,9 +25,11 @@ def get_plan(connection: Connection, plan_id: str) -> Plan | None:
     return None if row is None else _plan(row)
 
 
-def list_plans(connection: Connection, *, cursor: str = "", limit: int = 100) -> tuple[Plan, ...]:
-    """At most `limit` plans with a name after `cursor`."""
-    return tuple(map(_plan, page(connection, plans, plans.c.plan_id, cursor, limit)))
+def list_plans(
+    connection: Connection, *where: ColumnElement[bool], cursor: str = "", limit: int = 100
+) -> tuple[Plan, ...]:
+    """At most `limit` plans with a name after `cursor`, of those that meet all conditions."""
+    return tuple(map(_plan, page(connection, plans, plans.c.plan_id, cursor, limit, *where)))
 
 
 def all_plans(connection: Connection) -> tuple[Plan, ...]:
@@ -44,6 +46,22 @@ def update_plan(connection: Connection, plan: Plan) -> bool:
 def delete_plan(connection: Connection, plan_id: str) -> bool:
     """Remove a plan; who holds it is the caller's to ask. False when there is none of this name."""
     return connection.execute(delete(plans).where(plans.c.plan_id == plan_id)).rowcount == 1
+
+
+def holders_of(connection: Connection, plan_id: str, limit: int) -> tuple[str, ...]:
+    """Who has a plan, as `user alice`: at most `limit` of each kind. A plan that stands in for another's own key
+    counts too.
+    """
+    found = []
+    for kind, table, name in (
+        ("team", teams, teams.c.team_id),
+        ("user", users, users.c.user_id),
+        ("key", virtual_keys, virtual_keys.c.key_id),
+    ):
+        ids = select(name).where(table.c.plan_id == plan_id).order_by(name).limit(limit)
+        found += [f"{kind} {holder}" for holder in connection.scalars(ids)]
+    others = select(plans.c.plan_id).where(plans.c.without_own_key == plan_id).order_by(plans.c.plan_id).limit(limit)
+    return (*found, *(f"plan {other}" for other in connection.scalars(others)))
 
 
 def _plan_row(plan: Plan) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Table, delete, exists, func, select, text, tuple_
 
+from tollhouse.rules.tenants import EVERYBODY, Tenants
 from tollhouse.storage.bulk import Bulk, without_nul
 from tollhouse.storage.filters import whose
 from tollhouse.storage.tables import ledger, requests
@@ -67,6 +68,7 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
     client: str
     session: str
     upstream_request_id: str
+    team_id: str
 
 
 def note_requests(connection: Connection, voided: Sequence[Settlement], refused: Sequence[Refused]) -> None:
@@ -90,12 +92,14 @@ def list_requests(
     *,
     user_id: str | None = None,
     key_id: str | None = None,
+    team_id: str | None = None,
+    tenants: Tenants = EVERYBODY,
     failed: bool | None = None,
     cursor: str = "",
     limit: int = 100,
 ) -> tuple[RequestRow, ...]:
-    """At most `limit` requests, newest first, after `cursor` (see `cursor_after`). `failed`: only those with
-    (without) a code.
+    """At most `limit` requests of these tenants, newest first, after `cursor` (see `cursor_after`). `failed`: only
+    those with (without) a code.
 
     Raises ValueError for a cursor that `cursor_after` did not make.
     """
@@ -104,7 +108,8 @@ def list_requests(
     found: list[Iterable[RequestRow]] = []
     for table, latest, read in ((ledger, _LATEST_ENTRY, _entered), (requests, _LATEST_NOTE, _noted)):
         place = tuple_(table.c.at_ns, table.c.request_id)
-        query = select(table).where(latest, *whose(connection, table, user_id=user_id, key_id=key_id))
+        of = whose(connection, table, user_id=user_id, key_id=key_id, team_id=team_id, tenants=tenants)
+        query = select(table).where(latest, *of)
         if failed is not None:
             query = query.where(table.c.code != "" if failed else table.c.code == "")
         if before is not None:
@@ -131,7 +136,7 @@ def _place(cursor: str) -> tuple[int, str] | None:
 
 def count_admitted(connection: Connection, by: HolderKind, *, since_ns: int) -> dict[str, int]:
     """How many calls of each user, key or team took their place in a limit since then: what a limit per day or month
-    counts. A team's are those of the ledger; voided ones, which are few, are not counted as its.
+    counts.
     """
     counts: Counter[str] = Counter()
 
@@ -141,8 +146,7 @@ def count_admitted(connection: Connection, by: HolderKind, *, since_ns: int) -> 
         counts.update({row[0]: row[1] for row in connection.execute(query)})
 
     count(ledger, _LATEST_ENTRY)
-    if by != "team":
-        count(requests, requests.c.kind != "", _LATEST_NOTE)
+    count(requests, requests.c.kind != "", _LATEST_NOTE)
     return counts
 
 
@@ -248,6 +252,7 @@ def _of_voided(settlement: Settlement) -> tuple[Any, ...]:
         hold.client,
         without_nul(hold.session),
         settle.upstream_request_id,
+        hold.team_id,
     )
 
 

@@ -270,6 +270,7 @@ requests = Table(
     _word("client"),
     _word("session"),
     _word("upstream_request_id"),
+    Column("team_id", Word, nullable=False, server_default=""),
     Index(None, "at_ns"),
     Index(None, "user_id", "at_ns", "key_id"),
 )

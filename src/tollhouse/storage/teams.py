@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
 from tollhouse.storage.rows import decode_globs, decode_limits, decode_mapping, encode, page
 from tollhouse.storage.tables import memberships, teams, users
@@ -24,10 +24,9 @@ def get_team(connection: Connection, team_id: str) -> Team | None:
 
 
 def list_teams(
-    connection: Connection, *, among: frozenset[str] | None = None, cursor: str = "", limit: int = 100
+    connection: Connection, *where: ColumnElement[bool], cursor: str = "", limit: int = 100
 ) -> tuple[Team, ...]:
-    """At most `limit` teams with an id after `cursor`; only some when asked."""
-    where = () if among is None else (teams.c.team_id.in_(sorted(among)),)
+    """At most `limit` teams with an id after `cursor`, of those that meet all conditions."""
     return tuple(map(_team, page(connection, teams, teams.c.team_id, cursor, limit, *where)))
 
 
@@ -68,11 +67,19 @@ def remove_member(connection: Connection, team_id: str, user_id: str) -> bool:
     return True
 
 
-def members_of(connection: Connection, team_id: str, *, cursor: str = "", limit: int = 100) -> tuple[Membership, ...]:
-    """At most `limit` members of a team, by user id after `cursor`."""
+def members_of(
+    connection: Connection, team_id: str, *where: ColumnElement[bool], cursor: str = "", limit: int = 100
+) -> tuple[Membership, ...]:
+    """At most `limit` members of a team, by user id after `cursor`, of those that meet all conditions."""
     column = memberships.c
-    found = page(connection, memberships, column.user_id, cursor, limit, column.team_id == team_id)
+    found = page(connection, memberships, column.user_id, cursor, limit, column.team_id == team_id, *where)
     return tuple(map(_membership, found))
+
+
+def get_member(connection: Connection, team_id: str, user_id: str) -> Membership | None:
+    here = (memberships.c.team_id == team_id, memberships.c.user_id == user_id)
+    row = connection.execute(select(memberships).where(*here)).one_or_none()
+    return None if row is None else _membership(row)
 
 
 def memberships_of(connection: Connection, user_id: str) -> tuple[Membership, ...]:

@@ -91,6 +91,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag="R"):
     duration_us: int
     client: str = ""
     provider: str = ""
+    team_id: str = ""
+    """The team the call would have counted toward."""
 
 
 Record = HoldRecord | SettleRecord
