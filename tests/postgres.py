@@ -131,6 +131,13 @@ class Postgres:
         with contextlib.closing(self._admin()) as admin:
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [_name(url)])
 
+    def wipe(self, url: str, keep: str) -> None:
+        """Empties all tables of a database but one, and has their numbers begin anew."""
+        with psycopg.connect(url) as connection:
+            found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+            names = [sql.Identifier(name) for (name,) in found if name != keep]
+            connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(names)))
+
     def close_door(self, url: str) -> None:
         """Refuses new connections to a database and ends the present ones, until `open_door`."""
         self._allow(url, "false")

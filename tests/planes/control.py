@@ -149,8 +149,9 @@ class Desk:
         return Desk(self.plane, replace(self.deps, **changes), self.guests)
 
 
-def open_desk(path: Path) -> Desk:
-    database = Database.open(path / "tollhouse.db")
+def open_desk(place: Path | str) -> Desk:
+    """On a database of its own in this directory, or on the one at this location."""
+    database = Database.open(place / "tollhouse.db" if isinstance(place, Path) else place)
     plane = Plane(database)
     numbers = itertools.count(1)
     deps = ControlDeps(

@@ -19,8 +19,8 @@ KEYS, USERS, BUDGETS = "/api/v1/keys", "/api/v1/users", "/api/v1/budgets"
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    opened = open_desk(tmp_path)
+def desk(location: str) -> Iterator[Desk]:
+    opened = open_desk(location)
     yield opened
     opened.deps.database.close()
 
@@ -66,6 +66,7 @@ def test_a_key_is_made_with_its_user_on_first_mention(desk: Desk) -> None:
     assert desk.plane.own_key(key["key"]) is not None  # effective before the answer
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_the_secret_is_shown_once_and_stored_nowhere(desk: Desk, tmp_path: Path) -> None:
     key = desk.make(KEYS, user_id="alice")
     for path in (KEYS, f"{KEYS}/{key['key_id']}", f"{USERS}/alice", f"{BUDGETS}"):

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,8 @@ from tollhouse.controlplane.api import build_api
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    opened = open_desk(tmp_path)
+def desk(location: str) -> Iterator[Desk]:
+    opened = open_desk(location)
     yield opened
     opened.deps.database.close()
 

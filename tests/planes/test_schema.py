@@ -155,7 +155,8 @@ def test_a_migration_that_fails_leaves_the_old_schema(empty: Empty, engine: str,
     assert unlocked(old, migrations.stored_revision) == RELEASED[0]
 
 
-def test_a_newer_schema_is_refused_by_name(location: str) -> None:
+def test_a_newer_schema_is_refused_by_name(empty: Empty) -> None:
+    location = empty()
     opened = Database.open(location)
     opened.run_sync(lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
     opened.close()

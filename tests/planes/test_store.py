@@ -29,7 +29,7 @@ STOP = {
         "CREATE TRIGGER stop BEFORE INSERT ON ledger EXECUTE FUNCTION no()",
     ],
 }
-GO = {"sqlite": ["DROP TRIGGER stop"], "postgresql": ["DROP TRIGGER stop ON ledger"]}
+GO = {"sqlite": ["DROP TRIGGER stop"], "postgresql": ["DROP FUNCTION no CASCADE"]}
 
 
 def settings(home: Path, location: str) -> Settings:
