@@ -35,6 +35,11 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return {**kept, "TOLLHOUSE_HOME": str(home), "PYTHONPATH": str(SOURCE), "TZ": "UTC", **more}
 
 
+def database_at(location: str) -> dict[str, str]:
+    """The variable that has a gateway use this database; none for a file, as it has one in its home."""
+    return {"TOLLHOUSE_STORAGE__DATABASE_URL": location} if location.startswith("postgresql:") else {}
+
+
 class Gateway:
     """One gateway. `start` may be called again after `stop` or `kill`: same home, another port."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import ENGINES
 from tests.journeys.calls import (
     MODEL,
     answer,
@@ -23,8 +24,9 @@ from tests.journeys.calls import (
     text_event,
 )
 from tests.journeys.conftest import Claude
+from tests.postgres import Postgres
 from tests.scripted import Gate, Received, ScriptedUpstream, Step
-from tests.serving import Gateway, eventually
+from tests.serving import Gateway, database_at, eventually
 from tollhouse.terms.money import decimal_usd, parse_usd
 
 SEED = 20_261_122
@@ -60,9 +62,10 @@ def settings(upstream: ScriptedUpstream, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def own(tmp_path: Path, upstream: ScriptedUpstream) -> Iterator[Gateway]:
+def own(tmp_path: Path, upstream: ScriptedUpstream, location: str) -> Iterator[Gateway]:
     """A gateway that this test may kill."""
-    gateway = Gateway(tmp_path, settings(upstream, money={"organisation_budgets": ["50/month"]}))
+    money = {"organisation_budgets": ["50/month"]}
+    gateway = Gateway(tmp_path, settings(upstream, money=money), **database_at(location))
     try:
         yield gateway.start()
     finally:
@@ -94,9 +97,15 @@ def held_nusd(gateway: Gateway, upstream: ScriptedUpstream, fields: dict[str, An
     return parse_usd(post(gateway, gateway.key("probe"), fields).headers["x-tollhouse-held-usd"])
 
 
-@pytest.fixture(scope="module")
-def counting(tmp_path_factory: pytest.TempPathFactory, provider: ScriptedUpstream) -> Iterator[Gateway]:
-    gateway = Gateway(tmp_path_factory.mktemp("counting"), settings(provider))
+@pytest.fixture(scope="module", params=ENGINES)
+def counting(
+    tmp_path_factory: pytest.TempPathFactory, provider: ScriptedUpstream, request: pytest.FixtureRequest
+) -> Iterator[Gateway]:
+    place = {}
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        place = database_at(server.fresh_database())
+    gateway = Gateway(tmp_path_factory.mktemp("counting"), settings(provider), **place)
     try:
         yield gateway.start()
     finally:
