@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from tollhouse.rules.limits import Room
 from tollhouse.terms.events import Refused, Settlement
 from tollhouse.terms.people import Budget, Limits
 from tollhouse.terms.sessions import Session
@@ -46,6 +47,9 @@ class Limiter(Protocol):
 
     async def take(self, holders: Sequence[LimitHolder], tokens_estimate: int) -> Ticket:
         """Raises Refusal (429, `rate_limited`, with scope, limit and retry_after_s) when any limit is full."""
+
+    async def room(self, holder: LimitHolder) -> Sequence[Room]:
+        """What each of the holder's limits leaves at this instant, for people to look at; nothing is taken."""
 
 
 class Ledger(Protocol):

@@ -297,3 +297,77 @@ def test_a_retry_after_the_told_wait_succeeds_and_none_before(
             clock.advance(early_s)
             ticket = take(limiter, *holders, tokens=tokens)
         ticket.settle(int(tokens * used))
+
+
+# What is left
+
+
+def left(limiter: MemoryLimiter, holder: LimitHolder) -> dict[str, tuple[int, int, float | None]]:
+    asking = limiter.room(holder)
+    try:
+        asking.send(None)
+    except StopIteration as done:
+        return {room.kind: (room.limit, room.remaining, room.reset_s) for room in done.value}
+    raise AssertionError("the limiter waited")
+
+
+@given(
+    waits=st.lists(st.sampled_from([0.0, 0.4, 7.0, 30.0, 61.0, 86_400.0]), max_size=12),
+    per_minute=st.integers(0, 6),
+    per_day=st.integers(0, 8),
+)
+def test_what_is_left_is_what_can_still_be_taken(waits: list[float], per_minute: int, per_day: int) -> None:
+    clock = Clock()
+    limiter, alice = limiter_at(clock), user(requests_per_minute=per_minute, requests_per_day=per_day)
+    for wait_s in waits:
+        clock.advance(wait_s)
+        try:
+            take(limiter, alice)
+        except Refusal:
+            continue
+    told = left(limiter, alice)
+    assert told == left(limiter, alice), "looking takes nothing"
+    room = min(remaining for _, remaining, _ in told.values())
+    for _ in range(room):
+        take(limiter, alice)
+    refused(limiter, alice)
+
+
+def test_what_is_left_says_when_it_is_free_again() -> None:
+    clock = Clock(wall_s=datetime(2026, 11, 30, 23, 59, tzinfo=ZoneInfo("UTC")).timestamp())
+    limits = {"requests_per_minute": 10, "tokens_per_minute": 1000, "parallel_requests": 3}
+    limiter, alice = limiter_at(clock), user(**limits, requests_per_day=100, requests_per_month=1000)
+    stranger = left(limiter, alice)
+    assert {kind: remaining for kind, (_, remaining, _) in stranger.items()} == {
+        kind: limit for kind, (limit, _, _) in stranger.items()
+    }
+    assert len(limiter) == 0, "looking makes nobody known"
+    take(limiter, alice, tokens=300)
+    clock.advance(20)
+    ticket = take(limiter, alice, tokens=100)
+    assert left(limiter, alice) == {
+        "requests_per_minute": (10, 8, 60.0),
+        "tokens_per_minute": (1000, 600, 60.0),
+        "parallel_requests": (3, 1, None),
+        "requests_per_day": (100, 98, 40.0),
+        "requests_per_month": (1000, 998, 40.0),
+    }
+    ticket.settle(50)
+    clock.advance(45)
+    after = left(limiter, alice)
+    assert after["requests_per_minute"] == (10, 9, 15.0)
+    assert after["tokens_per_minute"] == (1000, 950, 15.0)
+    assert after["requests_per_day"] == (100, 100, 86_395.0)
+    assert after["requests_per_month"] == (1000, 1000, 31 * 86_400 - 5.0)
+
+
+def test_what_is_left_by_changed_limits() -> None:
+    clock = Clock()
+    limiter = limiter_at(clock)
+    for _ in range(4):
+        take(limiter, user(requests_per_minute=5))
+    assert left(limiter, user(requests_per_minute=3, requests_per_day=9)) == {
+        "requests_per_minute": (3, 0, 60.0),
+        "requests_per_day": (9, 9, 86_400 - clock.wall_s % 86_400),
+    }
+    assert left(limiter, user(requests_per_minute=5))["requests_per_minute"] == (5, 1, 60.0)

@@ -283,6 +283,7 @@ class House:
                 own_key=self.own_key,
                 ready=self.ready,
                 metrics=self.telemetry.render,
+                room=self.limiter.room,
                 shipped=self.shipped,
                 models=self.models,
                 probe=self.probe,

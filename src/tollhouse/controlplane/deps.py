@@ -9,7 +9,8 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
-from tollhouse.ports import BudgetReader, StatusReader
+from tollhouse.ports import BudgetReader, LimitHolder, StatusReader
+from tollhouse.rules.limits import Room
 from tollhouse.storage.database import Database
 from tollhouse.terms.people import VirtualKey
 
@@ -27,6 +28,11 @@ def _no_models() -> Sequence[dict[str, Any]]:
     return ()
 
 
+async def _room_unknown(_holder: LimitHolder) -> Sequence[Room]:
+    """Default of `room` where nothing is called, so nothing is counted."""
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ControlDeps:
     """Narrow values and calls; the API knows nothing of who stands behind them.
@@ -36,6 +42,7 @@ class ControlDeps:
     changed         makes a committed change of one user (None: of everybody) effective; awaited before the answer
     own_key         which valid virtual key this text is; None for anything else
     ready           None when the gateway may serve, else the reason why not
+    room            what each limit of a user, team or key leaves at this instant
     shipped         returns when everything settled so far stands in the ledger
     models          what can be asked for: `id`, `provider`, `priced` and prices, one row a model or pattern
     probe           one bounded look at each provider: name → `reachable`, `detail`, `duration_ms`; None: nothing runs
@@ -52,6 +59,7 @@ class ControlDeps:
     own_key: Callable[[str], VirtualKey | None]
     ready: Callable[[], str | None]
     metrics: Callable[[], bytes]
+    room: Callable[[LimitHolder], Awaitable[Sequence[Room]]] = _room_unknown
     shipped: Callable[[], Awaitable[None]] = _nothing_to_ship
     models: Callable[[], Sequence[dict[str, Any]]] = _no_models
     probe: Callable[[], Awaitable[dict[str, Any]]] | None = None

@@ -3,19 +3,23 @@
 Asked by a virtual key it is about calls by that key; asked by a signed-in user, about calls of theirs without one.
 """
 
+import math
+
 import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from tollhouse.controlplane.budgets import BudgetOut, budgets_out
-from tollhouse.controlplane.deps import Deps
+from tollhouse.controlplane.deps import ControlDeps, Deps
 from tollhouse.controlplane.keys import KeyOut, key_out
 from tollhouse.controlplane.plans import PlanOut, plan_out
 from tollhouse.controlplane.problems import Problem
 from tollhouse.controlplane.shapes import LimitsOut, limits_out
+from tollhouse.controlplane.times import NS_PER_S, iso_s
 from tollhouse.controlplane.users import TeamRole, UserOut, user_out
 from tollhouse.controlplane.visit import By
+from tollhouse.ports import LimitHolder
 from tollhouse.rules.plans import limits_in_force, plan_in_force
 from tollhouse.storage import directory, plans, teams
 from tollhouse.storage.image import given_budgets
@@ -34,6 +38,17 @@ class MyTeam(BaseModel):
     """active | blocked"""
 
 
+class LimitLeft(BaseModel):
+    """What one limit leaves at this instant, counting the calls of the last 60 s or of the day or month."""
+
+    kind: str
+    """The limit's name in `limits`."""
+    limit: int
+    remaining: int
+    resets_at: str | None
+    """When all of it is free again if no more calls come; null: when the calls under way end."""
+
+
 class MyLimits(BaseModel):
     """The limits in force of one of those whose room a call takes: its own where they are set, else its plan's."""
 
@@ -41,6 +56,7 @@ class MyLimits(BaseModel):
     scope_id: str
     plan_id: str | None
     limits: LimitsOut
+    left: list[LimitLeft]
 
 
 class MeOut(BaseModel):
@@ -125,14 +141,27 @@ async def get_me(deps: Deps, by: By) -> MeOut:
         teams=[TeamRole(team_id=one.team_id, role=one.role) for one in me.joined],
         plan=plan_out(given[-1]) if given else None,
         max_output_tokens=min(caps, default=None),
-        limits=[
-            MyLimits(
-                scope=one.scope,
-                scope_id=one.scope_id,
-                plan_id=None if one.plan is None else one.plan.plan_id,
-                limits=limits_out(limits_in_force(one.limits, one.plan)),
-            )
-            for one in me.holders
-        ],
+        limits=[await _my_limits(deps, one) for one in me.holders],
         budgets=await budgets_out(deps, me.budgets),
+    )
+
+
+async def _my_limits(deps: ControlDeps, one: _Holder) -> MyLimits:
+    limits = limits_in_force(one.limits, one.plan)
+    rooms = await deps.room(LimitHolder(f"{one.scope}:{one.scope_id}", limits))
+    now_s = deps.now_ns() / NS_PER_S
+    return MyLimits(
+        scope=one.scope,
+        scope_id=one.scope_id,
+        plan_id=None if one.plan is None else one.plan.plan_id,
+        limits=limits_out(limits),
+        left=[
+            LimitLeft(
+                kind=room.kind,
+                limit=room.limit,
+                remaining=room.remaining,
+                resets_at=None if room.reset_s is None else iso_s(math.ceil(now_s + room.reset_s)),
+            )
+            for room in rooms
+        ],
     )

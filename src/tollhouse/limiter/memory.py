@@ -13,7 +13,7 @@ from itertools import islice
 
 from tollhouse.ports import LimitHolder, LimitStanding, Ticket
 from tollhouse.rules.budgets import zone_of
-from tollhouse.rules.limits import MINUTE_S, Chunk, Full, HolderState, refusal
+from tollhouse.rules.limits import MINUTE_S, Chunk, Full, HolderState, Room, refusal
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.people import NO_LIMITS
 
@@ -138,6 +138,11 @@ class MemoryLimiter:
             state = self._states[holder.name] = HolderState(holder.limits, self._timezone)
             self._opened += 1
         return state
+
+    async def room(self, holder: LimitHolder) -> list[Room]:
+        """As the port says."""
+        state = self._states.get(holder.name) or HolderState(NO_LIMITS, self._timezone)
+        return state.room(holder.limits, self._monotonic(), self._wall())
 
     def restore(self, holder: LimitHolder, *, requests_today: int, requests_this_month: int) -> None:
         """Put back what was counted before a restart; without effect on a limit the holder does not have."""

@@ -52,6 +52,16 @@ class Full(msgspec.Struct, frozen=True):
     wait_s: float | None
 
 
+class Room(msgspec.Struct, frozen=True):
+    """What one limit leaves. `reset_s` is when it is wholly free again if nobody comes; None: when calls end."""
+
+    kind: str
+    """A field of Limits."""
+    limit: int
+    remaining: int
+    reset_s: float | None
+
+
 class Chunk:
     """Calls counted as one. `home` is its queue, None once it left the window; `into` the chunk it was merged with."""
 
@@ -140,6 +150,11 @@ class Rolling:
             if excess <= 0:
                 return max(0.0, chunk.latest_s + MINUTE_S - now_s)
         return 0.0 if excess <= 0 else None
+
+    def standing(self, now_s: float) -> tuple[int, float]:
+        """The weight that counts now, and in how many seconds none of it will."""
+        self.forget_before(now_s)
+        return self.total, self.chunks[-1].latest_s + MINUTE_S - now_s if self.chunks else 0.0
 
     def forget_before(self, now_s: float) -> None:
         """Let go of the chunks that are out of the window that ends now."""
@@ -239,6 +254,30 @@ class HolderState:
         for kind, calendar in (("requests_per_day", self.day), ("requests_per_month", self.month)):
             if calendar is not None and not calendar.has_room(wall_s):
                 found.append(Full(kind, calendar.limit, calendar.end_s - wall_s if calendar.limit > 0 else None))
+        return found
+
+    def room(self, limits: Limits, now_s: float, wall_s: float) -> list[Room]:
+        """What these limits would leave by the history there is; they are those in force, or about to be. Changes no
+        answer of anything else here.
+        """
+        found = []
+        for kind, rolling in (("requests_per_minute", self.requests), ("tokens_per_minute", self.tokens)):
+            limit: int | None = getattr(limits, kind)
+            if limit is not None:
+                used, reset_s = (0, 0.0) if rolling is None else rolling.standing(now_s)
+                found.append(Room(kind, limit, max(0, limit - used), reset_s))
+        if limits.parallel_requests is not None:
+            free = max(0, limits.parallel_requests - self.in_flight)
+            found.append(Room("parallel_requests", limits.parallel_requests, free, None))
+        for kind, calendar, window in (
+            ("requests_per_day", self.day, BudgetWindow.DAY),
+            ("requests_per_month", self.month, BudgetWindow.MONTH),
+        ):
+            limit = getattr(limits, kind)
+            if limit is not None:
+                used = calendar.count if calendar is not None and wall_s < calendar.end_s else 0
+                end_s = window_of(window, self.timezone, wall_s, None)[1] or wall_s
+                found.append(Room(kind, limit, max(0, limit - used), end_s - wall_s))
         return found
 
     def is_idle(self, now_s: float, wall_s: float) -> bool:
