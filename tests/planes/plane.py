@@ -7,6 +7,7 @@ import contextlib
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -216,10 +217,10 @@ async def plane(
         pool=Pool(PoolOptions(**pool or {}), turn.call),
         telemetry=Telemetry(dict),
         note_refused=lambda row: built[0].refused.append(row),
-        request_id=lambda: f"req_{next(numbers):012x}",
+        request_id=lambda at_ns: f"req_{next(numbers):012x}",
         now_ns=lambda: T0_NS,
     )
-    gate = Gate(EdgeOptions(**edge or {}), lambda one, head: Exchange(the_plane, gate, one, head), loop, turn)
+    gate = Gate(EdgeOptions(**edge or {}), partial(Exchange, the_plane), loop, turn)
     running = Running(gate, the_plane, journal, outbox, 0, snapshot)
     built.append(running)
     config = uvicorn_config(gate)

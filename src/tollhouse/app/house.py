@@ -11,6 +11,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,10 +23,8 @@ from tollhouse.app.store import Store
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
-from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.exchange import Exchange, Plane, PlaneOptions
 from tollhouse.dataplane.gate import EdgeOptions, Gate
-from tollhouse.dataplane.head import RequestHead
 from tollhouse.dataplane.identify import VirtualKeyScheme
 from tollhouse.dataplane.plan import Planner
 from tollhouse.dataplane.snapshot import Snapshot
@@ -79,7 +78,7 @@ class House:
         self._stopping = False
         self._opened = contextlib.AsyncExitStack()
         """How to close what was opened so far, latest first: a start may fail half-way."""
-        self._boot = os.urandom(5).hex()
+        self._boot = int.from_bytes(os.urandom(5)) << 24
         self._numbers = itertools.count(1)
 
     async def start(self) -> None:
@@ -208,16 +207,15 @@ class House:
             **{name: getattr(listen, name) for name in EdgeOptions.__struct_fields__ if name != "cors_origins"},
             cors_origins=cors_origins,
         )
-        self.gate = Gate(options, self._make_exchange, asyncio.get_running_loop(), self.turn)
+        self.gate = Gate(options, partial(Exchange, self.plane), asyncio.get_running_loop(), self.turn)
         self._opened.callback(self.gate.close)
 
-    def _make_exchange(self, edge: Edge, head: RequestHead) -> Exchange:
-        return Exchange(self.plane, self.gate, edge, head)
-
-    def request_id(self) -> str:
-        """Unique over restarts and processes, sortable by time: milliseconds, this process's random part, a count."""
-        now_ms, number = time.time_ns() // 1_000_000, next(self._numbers) & 0xFFFFFF
-        return "req_%011x%s%06x" % (now_ms, self._boot, number)  # noqa: UP031  # a fifth faster than with braces
+    def request_id(self, at_ns: int) -> str:
+        """Unique over restarts and processes, sortable by time: 11 hexadecimal digits of milliseconds, 10 of this
+        process's random part, 6 of a count; written as one number, whose first digit (a 1) keeps the zeros in front.
+        """
+        number = 1 << 108 | at_ns // 1_000_000 << 64 | self._boot | next(self._numbers) & 0xFFFFFF
+        return "req_" + hex(number)[3:]
 
     async def stop(self) -> None:
         """After the drain, or a start that failed: everything settled is shipped and all that was opened closed. What

@@ -14,12 +14,11 @@ from time import monotonic
 
 import msgspec
 
-from tollhouse.dataplane import answer_headers, notes, telling
+from tollhouse.dataplane import answer_headers, notes
 from tollhouse.dataplane.accounts import Accounts
 from tollhouse.dataplane.attempts import send
 from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.free_calls import answer_models, count_tokens
-from tollhouse.dataplane.gate import Gate
 from tollhouse.dataplane.head import RequestHead
 from tollhouse.dataplane.holds import MoneyHold
 from tollhouse.dataplane.identify import NotYet, Scheme, Unwelcome, identify
@@ -72,7 +71,8 @@ class Plane(msgspec.Struct, frozen=True):
     pool: Pool
     telemetry: Telemetry
     note_refused: Callable[[Refused], None]
-    request_id: Callable[[], str]
+    request_id: Callable[[int], str]
+    """From the time of a request, in nanoseconds since 1970 UTC."""
     now_ns: Callable[[], int]
 
 
@@ -91,25 +91,23 @@ class Exchange(Visitor):
         "relay",
         "request_id",
         "route",
-        "telling",
         "ticket",
     )
 
-    def __init__(self, plane: Plane, gate: Gate, edge: Edge, head: RequestHead) -> None:
-        super().__init__(edge, head)
+    def __init__(self, plane: Plane, edge: Edge, head: RequestHead) -> None:
+        Visitor.__init__(self, edge, head)  # `super()` costs as much as all of this
         self.plane = plane
-        self.gate = gate
+        self.gate = edge.gate
         assert head.route is not None
         self.route = head.route
         self.dialect = plane.dialects[head.route.dialect]
-        self.at_ns = plane.now_ns()
-        self.request_id = plane.request_id()
+        at_ns = self.at_ns = plane.now_ns()
+        self.request_id = plane.request_id(at_ns)
         self.principal: Principal | None = None
         self.ask: Ask | None = None
         self.ticket: Ticket | None = None
         self.hold: MoneyHold | None = None
         self.relay: Relay | None = None
-        self.telling = False
         self.provider_name = ""
 
     # --- THE STORY
@@ -274,8 +272,8 @@ class Exchange(Visitor):
         if self.route.endpoint is Endpoint.MODELS:
             answer_models(self, principal)
             return
-        self.telling = True
-        telling.begin(self, self.tell(principal))
+        self.story = self.tell(principal)
+        self.go_on()
 
     def failed(self) -> None:
         log.error("request %s failed here", self.request_id)
@@ -288,7 +286,7 @@ class Exchange(Visitor):
 
     def departed(self) -> None:
         """The client is gone: stop the provider's meter where that works, else read on a while to know the cost."""
-        if not self.telling:
+        if self.story is None:
             if self.principal is not None:
                 self.note(0, "client_gone")
             return

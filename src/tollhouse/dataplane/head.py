@@ -161,12 +161,6 @@ class RequestHead(msgspec.Struct, eq=False):
     """None: the path is not of the data plane and goes to ASGI."""
     proof: Proof = msgspec.field(default_factory=Proof)
 
-    def again(self, content_length: int) -> "RequestHead":
-        """The same head of another request, with a body of another length."""
-        head: RequestHead = self.__copy__()  # type: ignore[attr-defined]  # by msgspec; copy() costs twice that
-        head.content_length = content_length
-        return head
-
     @property
     def has_body(self) -> bool:
         return self.content_length > 0 or b"transfer-encoding" in self.read

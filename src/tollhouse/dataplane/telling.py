@@ -11,30 +11,30 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from tollhouse.dataplane.visitor import Visitor
-
 log = logging.getLogger("tollhouse.edge")
 
 
-class Telling:
-    """A story that is being told; kept alive by the future it waits for."""
+class Teller:
+    """Who has a story to tell; kept alive by the future it waits for."""
 
-    __slots__ = ("_story", "_visitor")
+    __slots__ = ("response_complete", "story")
 
-    def __init__(self, visitor: Visitor, story: Coroutine[Any, Any, None]) -> None:
-        self._visitor = visitor
-        self._story = story
+    def __init__(self) -> None:
+        self.response_complete = False
+        self.story: Coroutine[Any, Any, None] | None = None
+        """None until it begins."""
 
     def go_on(self, _done: object = None) -> None:
         """Up to the next thing to wait for. The last door: a bug of ours is logged and answered, never left hanging."""
+        assert self.story is not None
         try:
-            waits_for = self._story.send(None)
+            waits_for = self.story.send(None)
         except StopIteration:
             return
         except Exception:
             log.exception("a call ended in a bug of ours")
-            if not self._visitor.response_complete:
-                self._visitor.failed()
+            if not self.response_complete:
+                self.failed()
             return
         if waits_for is None:  # a bare yield: let others go first
             asyncio.get_running_loop().call_soon(self.go_on)
@@ -42,7 +42,6 @@ class Telling:
             waits_for._asyncio_future_blocking = False  # as Task says that it was awaited, and not just yielded
             waits_for.add_done_callback(self.go_on)
 
-
-def begin(visitor: Visitor, story: Coroutine[Any, Any, None]) -> None:
-    """Tell it from the beginning."""
-    Telling(visitor, story).go_on()
+    def failed(self) -> None:
+        """A bug of ours ended the story: answer what can still be answered."""
+        raise NotImplementedError

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tollhouse.dataplane import reply
 from tollhouse.dataplane.head import RequestHead
+from tollhouse.dataplane.telling import Teller
 
 if TYPE_CHECKING:
     from tollhouse.dataplane.edge import Edge
@@ -15,7 +16,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """A `linger` of no time at all."""
 
 
-class Visitor:
+class Visitor(Teller):
     """One data-plane request as the edge sees it; `exchange.Exchange` is the real one. Also what uvicorn expects of a
     cycle.
     """
@@ -28,7 +29,6 @@ class Visitor:
         "edge",
         "head",
         "keep_alive",
-        "response_complete",
         "started_at",
     )
 
@@ -40,6 +40,7 @@ class Visitor:
         self.body_done = False
         self.keep_alive = head.keep_alive
         self.response_complete = False
+        self.story = None
         self.disconnected = False
         self.started_at = monotonic()  # the loop's own clock ticks in whole milliseconds
 
@@ -132,10 +133,6 @@ class Visitor:
 
     def refuse(self, status: int, code: str, message: str) -> None:
         """The edge found something wrong: answer in the caller's dialect, then the connection closes."""
-        raise NotImplementedError
-
-    def failed(self) -> None:
-        """A bug of ours ended the story: answer what can still be answered."""
         raise NotImplementedError
 
     def pause(self) -> None:
