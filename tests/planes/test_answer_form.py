@@ -20,10 +20,12 @@ EMPTY = b"HTTP/1.1 429 Slow Down\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
 WHOLE = {"sized": SIZED, "chunked": CHUNKED, "empty": EMPTY}
 
 
-class Heard:
-    """A sink, and how the call on it ended."""
+class Heard(Call):
+    """A call that keeps what it is told."""
 
     def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop().create_future())
+        self.message = (b"x",)
         self.told: list[Any] = []
         self.text = b""
 
@@ -51,17 +53,17 @@ async def outcome(pool: Pool, data: bytes, form: AnswerForm | None) -> tuple[Any
     """What this answer comes to on a connection of its own whose origin has had answers of this form."""
     slot = Slot(pool, Origin("127.0.0.1", 1))
     slot.form = form
-    heard = Heard()
+    call = Heard()
     connection = Connection(slot)
     slot.open.add(connection)
     connection.connection_made(Wire())
-    call = Call((b"x",), heard, asyncio.get_running_loop().create_future())
-    connection.take(call)
+    connection.call = call
+    call.connection = connection
     call.transmit()
     connection.data_received(data)
     over = call.done.done()
     error = call.done.exception() if over else None
-    return heard.told, heard.text, over, str(error), connection in slot.idle, connection.ended
+    return call.told, call.text, over, str(error), connection in slot.idle, connection.ended
 
 
 def learned(data: bytes) -> AnswerForm:

@@ -49,7 +49,7 @@ def exchange(
         hold=hold,
         ticket=FakeTicket(standing) if hold is not None else None,
         dialect=SimpleNamespace(name=dialect),
-        relay=None if sent_at is None else SimpleNamespace(call=SimpleNamespace(sent_at=sent_at)),
+        relay=None if sent_at is None else SimpleNamespace(sent_at=sent_at),
         started_at=100.0,
         head=SimpleNamespace(read={b"origin": origin} if origin else {}),
         plane=SimpleNamespace(options=SimpleNamespace(cors_origins=frozenset({b"https://a.example"}))),

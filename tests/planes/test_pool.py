@@ -26,10 +26,12 @@ REQUEST = b"POST /x HTTP/1.1\r\nhost: upstream\r\ncontent-length: 2\r\n\r\n{}"
 OK = reply(b"fine")
 
 
-class Heard:
-    """A sink that keeps everything."""
+class Heard(Call):
+    """A call that keeps everything it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, message: bytes) -> None:
+        super().__init__(asyncio.get_running_loop().create_future())
+        self.message = (message,)
         self.heads: list[tuple[int, list[tuple[bytes, bytes]]]] = []
         self.pieces: list[bytes] = []
 
@@ -51,10 +53,9 @@ class Heard:
 
 
 async def start(pool: Pool, origin: Origin, message: bytes = REQUEST) -> tuple[Call, Heard]:
-    heard = Heard()
-    call = pool.prepare((message,), heard)
-    await pool.start(PERMIT, origin, call)
-    return call, heard
+    heard = Heard(message)
+    await pool.start(PERMIT, origin, heard)
+    return heard, heard
 
 
 async def fetch(pool: Pool, origin: Origin, message: bytes = REQUEST) -> Heard:
@@ -627,12 +628,12 @@ def test_abort_at_every_moment() -> None:
     async def story() -> None:
         async with upstream(silent) as provider, Pools() as pool:
             origin = at(provider.port, max_connections=1)
-            unsent = pool.prepare((REQUEST,), Heard())
+            unsent = Heard(REQUEST)
             unsent.abort(UpstreamClosed("early", sent=True))
             await pool.start(PERMIT, origin, unsent)
             assert not (await failure_of(unsent)).sent
             call, _ = await start(pool, origin)
-            waiting = pool.prepare((REQUEST,), Heard())
+            waiting = Heard(REQUEST)
             task = asyncio.ensure_future(pool.start(PERMIT, origin, waiting))
             await asyncio.sleep(0.02)
             waiting.abort(UpstreamClosed("while waiting", sent=True))

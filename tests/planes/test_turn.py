@@ -12,7 +12,7 @@ from tests.planes.wire import Peer, reply, run, upstream
 from tollhouse.dataplane.turn import Turn
 from tollhouse.terms.events import SettleKind
 from tollhouse.terms.holds import Hold
-from tollhouse.upstream.connection import Call, Deaf
+from tollhouse.upstream.connection import Call
 
 ANSWER = reply(b'{"type":"message","model":"claude-x","usage":{"input_tokens":1,"output_tokens":1}}')
 
@@ -63,7 +63,8 @@ def test_all_records_of_a_turn_are_one_write_and_come_before_all_bytes() -> None
         turn = Turn(Books(told), loop)
         for number in range(3):
             turn.append(hold(number))
-            call = Call((b"call %d" % number,), Deaf(), loop.create_future())
+            call = Call(loop.create_future())
+            call.message = (b"call %d" % number,)
             call.connection = Carrier(told)  # type: ignore[assignment]
             turn.call(Hold(hold(number)), call)
         turn.append(settle(7))

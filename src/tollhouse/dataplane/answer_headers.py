@@ -67,7 +67,7 @@ def own(exchange: "Exchange", settlement: Settlement | None = None) -> bytes:
                 lines += LIMITS % (limit, remaining, standing.reset_s)
         if settlement is not None:
             relay, started_at = exchange.relay, exchange.started_at
-            sent_at = started_at if relay is None or relay.call is None else relay.call.sent_at
+            sent_at = started_at if relay is None else relay.sent_at
             cost_nusd = settlement.settle.amount_nusd
             lines += OUTCOME % (cost_nusd // NUSD_PER_USD, cost_nusd % NUSD_PER_USD, (sent_at - started_at) * 1e3)
     if exchange.plane.options.cors_origins:

@@ -34,13 +34,12 @@ async def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Att
             max_output_tokens=cap.max_output_tokens if cap.edit else None,
             include_usage=add_usage,
         )
-    pool = exchange.plane.pool
-    relay.call = call = pool.prepare(request_bytes(exchange.head, attempt.lane, body), relay)
+    relay.message = request_bytes(exchange.head, attempt.lane, body)
     del body  # a long stream must not hold a large body
-    if exchange.has_left():
+    if exchange.disconnected:
         raise UpstreamClosed("the client is gone", sent=False)
-    await pool.start(hold, attempt.provider.origin, call)
-    await call.done
+    await exchange.plane.pool.start(hold, attempt.provider.origin, relay)
+    await relay.done
 
 
 def request_bytes(head: RequestHead, lane: Lane, body: bytes) -> tuple[bytes, ...]:

@@ -85,6 +85,7 @@ class Exchange(Visitor):
         "dialect",
         "gate",
         "hold",
+        "patience",
         "plane",
         "principal",
         "provider_name",
@@ -108,6 +109,8 @@ class Exchange(Visitor):
         self.ticket: Ticket | None = None
         self.hold: MoneyHold | None = None
         self.relay: Relay | None = None
+        self.patience: asyncio.TimerHandle | None = None
+        """Ends a call that is read on though its client is gone."""
         self.provider_name = ""
 
     # --- THE STORY
@@ -203,10 +206,10 @@ class Exchange(Visitor):
             return hold.settlement
         started_at = self.started_at
         duration_us = int((monotonic() - started_at) * 1e6)
-        if relay is None or relay.call is None:
+        if relay is None:
             settlement = plane.accounts.settle(hold, NOTHING_SEEN, ending, False, status or 0, code, duration_us)
         else:
-            first_byte_at = relay.call.first_byte_at
+            first_byte_at = relay.first_byte_at
             settlement = plane.accounts.settle(
                 hold,
                 relay.seen,
@@ -234,6 +237,8 @@ class Exchange(Visitor):
     def release(self) -> None:
         """The end, however it came: a place in a limit that no settlement gave back is given back."""
         self.gate.left_behind.discard(self)
+        if self.patience is not None:
+            self.patience.cancel()  # it would keep all of this in memory for nothing
         if self.hold is None and self.ticket is not None:
             self.ticket.settle(0)
         if self.response_complete:
@@ -292,17 +297,14 @@ class Exchange(Visitor):
             return
         self.gate.left_behind.add(self)  # a shutdown waits until its story is over
         relay, hold = self.relay, self.hold
-        if relay is None or relay.call is None:
+        if relay is None:
             return
         relay.resume()
         gone = UpstreamClosed("the client is gone", sent=True)
-        if hold is None or not relay.call.sent_at or (hold.settlement is None and self.cancel_stops_billing(hold)):
-            relay.call.abort(gone)
+        if hold is None or not relay.sent_at or (hold.settlement is None and self.cancel_stops_billing(hold)):
+            relay.abort(gone)
         else:
-            self.edge.loop.call_later(self.plane.options.drain_s, relay.call.abort, gone)
-
-    def has_left(self) -> bool:
-        return self.disconnected
+            self.patience = self.edge.loop.call_later(self.plane.options.drain_s, relay.abort, gone)
 
     def refuse(self, status: int, code: str, message: str) -> None:
         self.answer_refusal(Refusal(status, code, message))
@@ -321,11 +323,11 @@ class Exchange(Visitor):
 
     def abort(self) -> None:
         """The drain is over: end this answer now; `tell` settles it."""
-        call = self.relay.call if self.relay is not None else None
-        if call is not None:
-            if call.sent_at:
+        relay = self.relay
+        if relay is not None:
+            if relay.sent_at:
                 self.settle(CLIENT_GONE, "shutting_down")
-            call.abort(UpstreamClosed("the gateway is shutting down", sent=True))
+            relay.abort(UpstreamClosed("the gateway is shutting down", sent=True))
 
     # --- answers of our own
 

@@ -39,10 +39,9 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
     if attempt.lane is not None:
         relay = exchange.relay = Relay(exchange, swallow_usage=False)
         model = attempt.upstream_model if attempt.upstream_model != ask.model else None
-        message = request_bytes(exchange.head, attempt.lane, exchange.dialect.edit(body, ask, model=model))
-        relay.call = plane.pool.prepare(message, relay)
-        await plane.pool.start(COUNTING, attempt.provider.origin, relay.call)
-        await relay.call.done
+        relay.message = request_bytes(exchange.head, attempt.lane, exchange.dialect.edit(body, ask, model=model))
+        await plane.pool.start(COUNTING, attempt.provider.origin, relay)
+        await relay.done
         if relay.begun:
             exchange.end_stream()
             return

@@ -25,14 +25,13 @@ if TYPE_CHECKING:
     from tollhouse.dataplane.exchange import Exchange
 
 
-class Relay:
-    """The sink of one attempt."""
+class Relay(Call):
+    """One attempt, and what becomes of its answer."""
 
     __slots__ = (
         "begun",
         "buffer",
         "buffered_bytes",
-        "call",
         "exchange",
         "last_at",
         "meter",
@@ -48,9 +47,9 @@ class Relay:
     )
 
     def __init__(self, exchange: "Exchange", *, swallow_usage: bool) -> None:
+        Call.__init__(self, exchange.edge.loop.create_future())
         self.exchange = exchange
         self.swallow_usage = swallow_usage
-        self.call: Call | None = None
         self.meter: StreamMeter | None = None
         self.seen = Seen()
         self.status = 0
@@ -65,7 +64,7 @@ class Relay:
         self.last_at = 0.0
         self.upstream_request_id = ""
 
-    # --- the sink
+    # --- as it comes
 
     def head(self, status: int, names: tuple[bytes, ...], values: tuple[bytes, ...]) -> None:
         self.status = status
@@ -141,7 +140,7 @@ class Relay:
 
     def broke_off(self) -> bool:
         """Whether the provider's connection, the only end this answer has, ended before the stream told its own."""
-        if self.meter is None or self.call is None or not self.call.ended_by_close:
+        if self.meter is None or not self.ended_by_close:
             return False
         at_boundary = self.at_boundary
         rest = self.meter.close()
@@ -166,13 +165,3 @@ class Relay:
         elif now - self.last_at >= self.exchange.plane.options.ping_after_s and self.at_boundary:
             self.last_at = now
             self.exchange.write_stream(self.exchange.dialect.ping)
-
-    # --- back-pressure
-
-    def pause(self) -> None:
-        if self.call is not None:
-            self.call.pause()
-
-    def resume(self) -> None:
-        if self.call is not None:
-            self.call.resume()

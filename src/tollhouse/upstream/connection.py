@@ -2,7 +2,7 @@
 
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
@@ -13,37 +13,17 @@ if TYPE_CHECKING:
     from tollhouse.upstream.slot import Slot
 
 
-class Sink(Protocol):
-    """Who receives an answer. Called from the event loop; must not raise and must not block."""
-
-    def head(self, status: int, names: tuple[bytes, ...], values: tuple[bytes, ...]) -> None:
-        """The final status (never 1xx) and the headers in their order, names in lower case."""
-
-    def body(self, data: bytes) -> None:
-        """Some bytes of the body."""
-
-
-class Deaf:
-    """The sink of a call that is over: keeps call and sink from holding each other in memory."""
-
-    def head(self, status: int, names: tuple[bytes, ...], values: tuple[bytes, ...]) -> None:
-        """Nothing comes any more."""
-
-    def body(self, data: bytes) -> None:
-        """Nothing comes any more."""
-
-
-DEAF = Deaf()
-
-
 class Call:
-    """One request on its way: what to send, who listens, when to give up."""
+    """One request on its way: what to send, what to do with its answer, when to give up.
 
-    __slots__ = ("connection", "deadline", "done", "ended_by_close", "first_byte_at", "message", "sent_at", "sink")
+    `head` and `body` are called from the event loop, as the answer comes; they must not raise and must not block.
+    """
 
-    def __init__(self, message: tuple[bytes, ...], sink: Sink, done: "asyncio.Future[None]") -> None:
-        self.message = message
-        self.sink = sink
+    __slots__ = ("connection", "deadline", "done", "ended_by_close", "first_byte_at", "message", "sent_at")
+
+    def __init__(self, done: "asyncio.Future[None]") -> None:
+        self.message: tuple[bytes, ...] = ()
+        """The whole request, in pieces."""
         self.done = done
         self.connection: Connection | None = None
         self.sent_at = 0.0
@@ -51,6 +31,14 @@ class Call:
         self.deadline = 0.0
         self.ended_by_close = False
         """The answer had no other end than the connection's, so it may have been cut."""
+
+    def head(self, status: int, names: tuple[bytes, ...], values: tuple[bytes, ...]) -> None:
+        """The final status (never 1xx) and the headers in their order, names in lower case."""
+        raise NotImplementedError
+
+    def body(self, data: bytes) -> None:
+        """Some bytes of the body."""
+        raise NotImplementedError
 
     def pause(self) -> None:
         """The client reads too slowly: stop reading from the provider."""
@@ -126,11 +114,6 @@ class Connection(asyncio.Protocol):
         self.paused = False
 
     # --- sending
-
-    def take(self, call: Call) -> None:
-        """This connection is for this call alone from now on."""
-        self.call = call
-        call.connection = self
 
     def transmit(self, call: Call) -> None:
         assert self.transport is not None
@@ -232,7 +215,7 @@ class Connection(asyncio.Protocol):
         self.keep = self.parser.should_keep_alive()
         self.until_close = coding is None and b"content-length" not in fields and status not in (204, 304)
         assert self.call is not None
-        self.call.sink.head(status, tuple(self.names), tuple(self.values))
+        self.call.head(status, tuple(self.names), tuple(self.values))
 
     def on_body(self, data: bytes) -> None:
         self.pieces.append(data)
@@ -248,41 +231,48 @@ class Connection(asyncio.Protocol):
     def answered(self, call: Call, form: AnswerForm, answer: WholeAnswer) -> None:
         """A whole answer at once, read without the parser: what its callbacks come to."""
         values, body = answer
-        call.sink.head(form.status, form.names, values)
-        if body:
-            call.sink.body(body)
-        self.keep = True
-        self.complete(call)
+        call.head(form.status, form.names, values)
+        if body and call.connection is self:  # else it was given up meanwhile
+            call.body(body)
+        self.end(call)
+        if not self.ended:
+            self.give_back()
 
     def deliver(self, call: Call) -> None:
         pieces = self.pieces
         if pieces:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
-            call.sink.body(data)
+            if call.connection is self:  # else it was given up meanwhile
+                call.body(data)
 
     def complete(self, call: Call) -> None:
         """The answer is whole: the connection goes back to its slot or is closed."""
         keep = self.keep and not self.until_close and not self.ended
-        self.detach(call)
-        call.sink = DEAF
-        if not call.done.done():
-            call.done.set_result(None)
+        self.end(call)
         if keep:
-            if self.paused:
-                self.resume()
             self.reset_for_reuse()
-            self.slot.give_back(self)
+            self.give_back()
         else:
             self.close()
 
-    def reset_for_reuse(self) -> None:
+    def end(self, call: Call) -> None:
+        self.call = None
+        call.connection = None
+        self.pool.busy.discard(self)
+        if not call.done.done():
+            call.done.set_result(None)
+
+    def give_back(self) -> None:
+        if self.paused:
+            self.resume()
         self.reused = True
-        self.keep = False
-        if self.bytes_in:  # the parser was at work
-            self.names, self.values = [], []
-            self.bytes_in = 0
-            self.fresh = self.head_done = self.message_done = self.until_close = False
+        self.slot.give_back(self)
+
+    def reset_for_reuse(self) -> None:
+        self.names, self.values = [], []
+        self.bytes_in = 0
+        self.fresh = self.head_done = self.message_done = self.until_close = self.keep = False
 
     def detach(self, call: Call) -> None:
         self.call = None
@@ -293,7 +283,6 @@ class Connection(asyncio.Protocol):
         call = self.call
         if call is not None:
             self.detach(call)
-            call.sink = DEAF
             if not call.done.done():
                 call.done.set_exception(error)
         self.close()

@@ -1,7 +1,7 @@
 """The one HTTP client that talks to providers: HTTP/1.1 over asyncio.Protocol, parsed by httptools (llhttp).
 
 Rules
-1. Bytes flow by callbacks: a `Sink` gets the head, then the body in the pieces the network gave, and no coroutine wakes
+1. Bytes flow by callbacks: a `Call` gets the head, then the body in the pieces the network gave, and no coroutine wakes
    per piece. All pieces of one read are joined, so a busy stream costs one write for many events.
 2. Time is kept by one sweep a pool, not by timers per call: the sweep looks at every call four times a second.
 3. A connection is reused when the answer ended cleanly, both sides keep it alive and nothing came behind the answer.
@@ -18,7 +18,7 @@ from collections.abc import Callable
 import msgspec
 
 from tollhouse.terms.holds import Permit
-from tollhouse.upstream.connection import Call, Connection, Sink
+from tollhouse.upstream.connection import Call, Connection
 from tollhouse.upstream.origin import Origin
 from tollhouse.upstream.slot import Slot
 from tollhouse.upstream.tunnel import tunnel
@@ -61,14 +61,8 @@ class Pool:
         self._slots: dict[Origin, Slot] = {}
         self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
 
-    def prepare(self, message: tuple[bytes, ...], sink: Sink) -> Call:
-        """A call not yet on its way, so that whoever made it can give it up at any time. `message` is the whole
-        request, in pieces.
-        """
-        return Call(message, sink, self.loop.create_future())
-
     async def start(self, permit: Permit, origin: Origin, call: Call) -> None:
-        """Find it a connection and return at once; the answer goes to the sink, `call.done` ends when it does.
+        """Find it a connection and return at once; the call is told of the answer, `call.done` ends when that does.
 
         `permit` is the proof that money is held (or none is needed): without it nothing can be sent. Raises
         UpstreamError before anything was sent; later failures come out of `call.done`.
@@ -79,7 +73,8 @@ class Pool:
         if call.done.done():  # given up meanwhile
             slot.give_back(connection)
         else:
-            connection.take(call)
+            connection.call = call  # which this connection is for alone from now on
+            call.connection = connection
             self._depart(permit, call)
 
     async def _acquire(self, slot: Slot) -> Connection:

@@ -193,5 +193,6 @@ class Slot:
         if call.done.done():  # the client left meanwhile
             self.give_back(connection)
         else:
-            connection.take(call)
+            connection.call = call
+            call.connection = connection
             call.transmit()
