@@ -13,6 +13,8 @@ from fastapi import FastAPI
 from tollhouse.controlplane.access import Caller, Gate
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
+from tollhouse.controlplane.sign_in.doorkeeper import Doorkeeper
+from tollhouse.controlplane.sign_in.options import Argon2, SignInOptions
 from tollhouse.ports import BudgetStanding
 from tollhouse.rules import budgets as budget_rules
 from tollhouse.rules import keys as key_rules
@@ -27,6 +29,7 @@ MASTER_KEY = "the-owner-0123456789abcdef"
 SECRET = b"server secret of the tests......"
 START_NS = 1_795_000_000 * 10**9
 """A morning in November 2026."""
+QUICK = SignInOptions(argon2=Argon2(passes=1, memory_kib=64))
 NO_IMAGE = DirectoryImage((), (), (), (), {})
 
 
@@ -43,11 +46,14 @@ class Plane:
     shipped_calls: int = 0
     waiting: list[Settlement] = field(default_factory=list)
     """Settled, but not yet in the ledger."""
+    doorkeeper: Doorkeeper | None = None
 
     async def changed(self, user_id: str | None) -> None:
         self.told.append(user_id)
         now_s = self.now_ns // 10**9
         self.image = await self.database.run(lambda connection: load_image(connection, now_s=now_s))
+        if self.doorkeeper is not None:
+            await self.doorkeeper.people_changed(self.image.users)
 
     async def shipped(self) -> None:
         self.shipped_calls += 1
@@ -81,9 +87,9 @@ class Reception(Gate):
         super().__init__(app, **how)
         self.guests = guests
 
-    def identify(self, scope: Any) -> Caller:
+    async def identify(self, scope: Any) -> Caller:
         name = dict(scope["headers"]).get(GUEST.encode())
-        return super().identify(scope) if name is None else self.guests[name.decode()]
+        return await super().identify(scope) if name is None else self.guests[name.decode()]
 
 
 @dataclass
@@ -149,11 +155,18 @@ class Desk:
         return Desk(self.plane, replace(self.deps, **changes), self.guests)
 
 
-def open_desk(place: Path | str) -> Desk:
+def open_desk(place: Path | str, sign_in: SignInOptions = QUICK) -> Desk:
     """On a database of its own in this directory, or on the one at this location."""
     database = Database.open(place / "tollhouse.db" if isinstance(place, Path) else place)
     plane = Plane(database)
     numbers = itertools.count(1)
+
+    def random_bytes(size: int) -> bytes:
+        return next(numbers).to_bytes(size, "big")
+
+    plane.doorkeeper = Doorkeeper(
+        database, SECRET, sign_in, changed=plane.changed, random_bytes=random_bytes, now_ns=lambda: plane.now_ns
+    )
     deps = ControlDeps(
         database=database,
         server_secret=SECRET,
@@ -166,7 +179,8 @@ def open_desk(place: Path | str) -> Desk:
         metrics=lambda: b"tollhouse_up 1\n",
         shipped=plane.shipped,
         now_ns=lambda: plane.now_ns,
-        random_bytes=lambda size: next(numbers).to_bytes(size, "big"),
+        random_bytes=random_bytes,
+        doorkeeper=plane.doorkeeper,
     )
     return Desk(plane, deps)
 

@@ -18,6 +18,7 @@ import msgspec
 from fastapi import FastAPI
 
 from tollhouse.app import providers as setup
+from tollhouse.app import sign_in
 from tollhouse.app.identity import schemes
 from tollhouse.app.store import Store
 from tollhouse.controlplane.api import build_api
@@ -132,6 +133,10 @@ class House:
         )
         self.turn.lost = self.accounts.lost
         self.limiter = MemoryLimiter(timezone=settings.money.timezone)
+        self.doorkeeper = sign_in.doorkeeper(settings, store.database, store.server_secret, self.changed)
+        self._opened.push_async_callback(self.doorkeeper.close)
+        await self.doorkeeper.open()
+        self.sessions = self.doorkeeper.book
         await self.changed(None)
         await store.database.run(self._restore_limits)
         self.shipper.start()
@@ -141,6 +146,9 @@ class House:
         self.upkeep = Upkeep(self._prune)
         self.upkeep.start()
         self._opened.push_async_callback(self.upkeep.stop)
+        tidying = Upkeep(self.doorkeeper.tidy, interval_s=sign_in.TIDY_S)
+        tidying.start()
+        self._opened.push_async_callback(tidying.stop)
         self._open_plane()
 
     def _restore_limits(self, connection: Any) -> None:
@@ -247,6 +255,7 @@ class House:
         )
         self.accounts.adopt(image)
         self.snapshot.replace(image, user_id)
+        await self.doorkeeper.people_changed(image.users)
 
     def own_key(self, text: str) -> VirtualKey | None:
         """The key this text is, if it is good."""
@@ -286,6 +295,7 @@ class House:
                 models=self.models,
                 probe=self.probe,
                 metrics_open=self.settings.metrics_open,
+                doorkeeper=self.doorkeeper,
                 timezone=self.settings.money.timezone,
             )
         )

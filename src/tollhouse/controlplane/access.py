@@ -6,10 +6,11 @@ Three rules, checked before a byte of the body is read:
    of `rules.roles`, whose table says which roles go how far with it, or one of the few special ways in.
 2. A credential that is shown is the one that counts: the master key makes an owner, a valid virtual key its holder,
    anything else is a 401, also on the Unix socket.
-3. Without a credential, only who came by the Unix socket (or in-process) is owner: ASGI gives such a connection a
-   server address without a port, and the socket's file mode has already asked who it is.
-
-No cookies exist here, so no other site can make a browser act for its user.
+3. Without one, the cookie of a session makes its user, with the role and the teams that the directory has this very
+   moment. A cookie is what other sites can make a browser send: what changes something must show the session's CSRF
+   token too, and come from a page of this origin.
+4. Without either, only who came by the Unix socket (or in-process) is owner: ASGI gives such a connection a server
+   address without a port, and the socket's file mode has already asked who it is.
 """
 
 import hmac
@@ -19,14 +20,20 @@ from types import MappingProxyType
 
 import msgspec
 from fastapi import Request
+from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tollhouse.controlplane.deps import ControlDeps
-from tollhouse.controlplane.problems import Problem, problem_response
+from tollhouse.controlplane.problems import Problem, problem_response, storage_problem
+from tollhouse.controlplane.sign_in.cookies import check_csrf, session_token
 from tollhouse.rules.roles import Action, Reach, reach, teams_within
-from tollhouse.terms.people import Role, VirtualKey
+from tollhouse.storage import directory
+from tollhouse.storage.teams import memberships_of
+from tollhouse.terms.errors import StorageError
+from tollhouse.terms.people import Membership, Role, User, VirtualKey
+from tollhouse.terms.sessions import Session
 
 
 class Permission(StrEnum):
@@ -43,6 +50,10 @@ class Permission(StrEnum):
     """The virtual key that made the call, and everybody whose role reaches it; the handler compares."""
     SELF = "self"
     """By a virtual key or a session: it asks about itself."""
+    ANYBODY = "anybody"
+    """A way to sign in: anybody may ask, and what they show there decides."""
+    SESSION = "session"
+    """Only by a session: it asks about itself."""
 
 
 PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
@@ -51,6 +62,14 @@ PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
     ("GET", "/metrics"): Permission.METRICS,
     ("GET", "/api/docs"): Permission.PUBLIC,  # what every installation has alike; says nothing of this one
     ("GET", "/api/openapi.json"): Permission.PUBLIC,
+    ("POST", "/api/v1/sign-in"): Permission.ANYBODY,
+    ("POST", "/api/v1/sign-up"): Permission.ANYBODY,
+    ("POST", "/api/v1/sign-out"): Permission.SESSION,
+    ("GET", "/api/v1/session"): Permission.SESSION,
+    ("POST", "/api/v1/password"): Permission.SESSION,
+    ("GET", "/api/v1/sessions"): Action.READ_SESSIONS,
+    ("DELETE", "/api/v1/sessions"): Action.WRITE_SESSIONS,
+    ("DELETE", "/api/v1/sessions/{session_id}"): Action.WRITE_SESSIONS,
     ("GET", "/api/v1/me"): Permission.SELF,
     ("GET", "/api/v1/status"): Action.READ_SYSTEM,
     ("GET", "/api/v1/models"): Action.READ_MODELS,
@@ -114,6 +133,7 @@ class Caller(msgspec.Struct, frozen=True):
     user_id: str = ""
     team_roles: Mapping[str, Role] = NO_TEAMS
     key: VirtualKey | None = None
+    session: Session | None = None
 
     @property
     def owner(self) -> bool:
@@ -152,23 +172,31 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})  # no WebSocket lives here
             return
         try:
-            scope["tollhouse.caller"] = self.admit(scope)
+            scope["tollhouse.caller"] = await self.admit(scope)
         except Problem as problem:
             await problem_response(scope["path"], problem)(scope, receive, send)
             return
+        except StorageError as error:
+            await problem_response(scope["path"], storage_problem(error))(scope, receive, send)
+            return
         await self.app(scope, bounded(receive, self.deps.max_body_bytes), send)
 
-    def admit(self, scope: Scope) -> Caller:
+    async def admit(self, scope: Scope) -> Caller:
         """Raises Problem: 404, 405, 401 or 403."""
         permission = permission_of(scope["method"], scope["path"])
-        if permission is Permission.PUBLIC or (permission is Permission.METRICS and self.deps.metrics_open):
+        if permission in (Permission.PUBLIC, Permission.ANYBODY) or (
+            permission is Permission.METRICS and self.deps.metrics_open
+        ):
             return NOBODY
         if permission is Permission.OWNER_BEARER and not _shows_bearer(scope):
             raise _missing("; LiteLLM's routes have no other way in")
-        caller = self.identify(scope)
+        caller = await self.identify(scope)
         if caller is NOBODY:
-            raise _missing(", or the server's Unix socket")
-        if permission is Permission.SELF:
+            raise _missing(", a session, or the server's Unix socket")
+        if permission is Permission.SESSION:
+            if caller.session is None:
+                raise Problem(403, "session_only", "This is about a session: come with its cookie and nothing else.")
+        elif permission is Permission.SELF:
             if caller.key is None and not caller.user_id:
                 raise Problem(
                     403, "key_only", "This is about who asks: call it signed in, or by a virtual key as Bearer."
@@ -180,8 +208,8 @@ class Gate:
             raise Problem(403, "owner_only", "This is for the owner: show the master key, not a virtual key.")
         return caller
 
-    def identify(self, scope: Scope) -> Caller:
-        return identify(scope, self.deps)
+    async def identify(self, scope: Scope) -> Caller:
+        return await identify(scope, self.deps)
 
 
 def forbidden(caller: Caller, action: Action) -> Problem:
@@ -220,12 +248,40 @@ def permission_of(method: str, path: str) -> Permission | Action:
     raise Problem(404, "not_found", f"There is nothing at {path}. The routes stand at /api/docs.")
 
 
-def identify(scope: Scope, deps: ControlDeps) -> Caller:
-    """The caller by the credential shown, else by the way they came. Raises Problem (401) for a wrong credential."""
+async def identify(scope: Scope, deps: ControlDeps) -> Caller:
+    """The caller by the credential shown, else by their session, else by the way they came. Raises Problem: 401 for a
+    wrong credential, 403 for a session without its CSRF token.
+    """
     shown = _credential(scope)
-    if shown is None:
-        server = scope.get("server")
-        return OWNER if server is not None and server[1] is None else NOBODY
+    if shown is not None:
+        return _by_credential(shown, deps)
+    signed_in = await by_session(scope, deps)
+    if signed_in is not None:
+        return signed_in
+    server = scope.get("server")
+    return OWNER if server is not None and server[1] is None else NOBODY
+
+
+async def by_session(scope: Scope, deps: ControlDeps) -> Caller | None:
+    """Whose session's cookie is shown, read anew: a demoted admin is none at once. None without a session."""
+    keeper = deps.doorkeeper
+    token = session_token(scope)
+    session = None if keeper is None or not token else keeper.book.find(token)
+    if keeper is None or session is None:
+        return None
+    check_csrf(scope, session, keeper.options.public_url)
+    user_id = session.user_id
+
+    def query(connection: Connection) -> tuple[User | None, tuple[Membership, ...]]:
+        return directory.get_user(connection, user_id), memberships_of(connection, user_id)
+
+    user, teams = await deps.read(query)
+    if user is None or user.blocked_at_ns is not None or user.role is Role.SERVICE:
+        raise Problem(401, "user_blocked", "This account is blocked. Ask the operator of this gateway.")
+    return Caller(user.role, user_id, {member.team_id: member.role for member in teams}, session=session)
+
+
+def _by_credential(shown: str, deps: ControlDeps) -> Caller:
     # Both sides are hashed to one length first, so that the time tells nothing about the key's.
     if deps.master_key and hmac.compare_digest(_fingerprint(shown), _fingerprint(deps.master_key)):
         return OWNER

@@ -23,9 +23,13 @@ from tollhouse.controlplane import (
 from tollhouse.controlplane.access import Gate
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.problems import NO_STORE
+from tollhouse.controlplane.sign_in import routes as sign_in
+from tollhouse.controlplane.sign_in import sessions
 
 ROUTERS = (
     system.router,
+    sign_in.router,
+    sessions.router,
     me.router,
     users.router,
     teams.router,

@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
+from tollhouse.controlplane.problems import Problem
+from tollhouse.controlplane.sign_in.doorkeeper import Doorkeeper
 from tollhouse.ports import BudgetReader, LimitHolder, StatusReader
 from tollhouse.rules.limits import Room
 from tollhouse.storage.database import Database
@@ -47,6 +49,7 @@ class ControlDeps:
     models          what can be asked for: `id`, `provider`, `priced` and prices, one row a model or pattern
     probe           one bounded look at each provider: name → `reachable`, `detail`, `duration_ms`; None: nothing runs
     metrics_open    True: /metrics answers without credentials
+    doorkeeper      who lets people sign in; None: nobody does, as without a server
     timezone        whose calendar a new budget follows when nobody says
     """
 
@@ -64,6 +67,7 @@ class ControlDeps:
     models: Callable[[], Sequence[dict[str, Any]]] = _no_models
     probe: Callable[[], Awaitable[dict[str, Any]]] | None = None
     metrics_open: bool = False
+    doorkeeper: Doorkeeper | None = None
     timezone: str = "UTC"
     max_body_bytes: int = MAX_BODY_BYTES
     now_ns: Callable[[], int] = time.time_ns
@@ -91,3 +95,12 @@ def deps_of(request: Request) -> ControlDeps:
 
 
 Deps = Annotated[ControlDeps, Depends(deps_of)]
+
+
+def _keeper(deps: Deps) -> Doorkeeper:
+    if deps.doorkeeper is None:
+        raise Problem(503, "no_server", "Nobody signs in where no server runs: start `tollhouse serve`.")
+    return deps.doorkeeper
+
+
+Keeper = Annotated[Doorkeeper, Depends(_keeper)]

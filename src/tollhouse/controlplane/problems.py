@@ -133,8 +133,13 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 async def _on_storage(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StorageError)
+    return problem_response(request.url.path, storage_problem(error))
+
+
+def storage_problem(error: StorageError) -> Problem:
     detail = f"The database did not answer as it should: {error}. Try again; `tollhouse doctor` looks closer."
-    return problem_response(request.url.path, Problem(503, "store_unavailable", detail, headers={"retry-after": "1"}))
+    return Problem(503, "store_unavailable", detail, headers={"retry-after": "1"})
 
 
 def _field(location: Sequence[str | int]) -> str:

@@ -14,6 +14,8 @@ from tollhouse.controlplane.access import PERMISSIONS, Permission
 from tollhouse.controlplane.deps import Deps
 from tollhouse.controlplane.problems import NO_STORE, Problem
 from tollhouse.controlplane.times import iso_ns
+from tollhouse.rules.roles import Action
+from tollhouse.terms.sessions import SESSION_COOKIE
 
 router = APIRouter(tags=["system"])
 
@@ -26,6 +28,13 @@ _STYLE = (
 )
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _POLICY = f"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; style-src 'sha256-{_STYLE_HASH}'"
+
+
+_WAYS: dict[Permission | Action, tuple[str, ...]] = {
+    Permission.PUBLIC: (),
+    Permission.ANYBODY: (),
+    Permission.SESSION: ("session",),
+}
 
 
 class Health(BaseModel):
@@ -97,7 +106,10 @@ async def docs(request: Request) -> Response:
 def _described(api: FastAPI) -> dict[str, Any]:
     """FastAPI's description, and who may: it cannot know of the gate in front."""
     description = dict(api.openapi())
-    schemes = {"bearer": {"type": "http", "scheme": "bearer", "description": "The master key, or a virtual key."}}
+    schemes = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "The master key, or a virtual key."},
+        "session": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE, "description": "Whoever signed in."},
+    }
     description["components"] = {**description.get("components", {}), "securitySchemes": schemes}
     paths: dict[str, dict[str, Any]] = {}
     for path, verbs in description["paths"].items():
@@ -107,8 +119,8 @@ def _described(api: FastAPI) -> dict[str, Any]:
 
 def _with_permission(path: str, verb: str, route: dict[str, Any]) -> dict[str, Any]:
     permission = PERMISSIONS[verb.upper(), _template(path)]
-    security: list[dict[str, list[str]]] = [] if permission is Permission.PUBLIC else [{"bearer": []}]
-    return {**route, "x-permission": permission.value, "security": security}
+    ways = _WAYS.get(permission, ("bearer", "session") if isinstance(permission, Action) else ("bearer",))
+    return {**route, "x-permission": permission.value, "security": [{way: []} for way in ways]}
 
 
 def _page(description: dict[str, Any]) -> str:

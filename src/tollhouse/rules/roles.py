@@ -146,3 +146,8 @@ def may_give(giver: Role | None, role: Role) -> bool:
     if giver is Role.OWNER:
         return True
     return giver is Role.ADMIN and role not in (Role.OWNER, Role.ADMIN)
+
+
+def lowers(before: Role, after: Role) -> bool:
+    """Whether somebody reaches less than they did, with any action."""
+    return any(MATRIX[after][action] < MATRIX[before][action] for action in Action)

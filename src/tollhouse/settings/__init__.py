@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tollhouse.settings.sections import Listen, Local, Money, ProviderSettings, Storage, Upstream
+from tollhouse.settings.sign_in import SignIn
 from tollhouse.terms.errors import SettingsError
 
 
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
     """
     money: Money = Money()
     storage: Storage = Storage()
+    sign_in: SignIn = SignIn()
     master_key: str = Field("", repr=False)
     metrics_open: bool = False
     """Whether /metrics answers without the master key."""

@@ -1,0 +1,1 @@
+"""Signing in: passwords, sessions, invitations, OpenID Connect, and the few pages that work without a script."""
