@@ -1,5 +1,6 @@
 """Users, keys, budgets and reports over the management API."""
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,6 +192,24 @@ def test_keys_are_found_by_user_and_name_and_paged(desk: Desk) -> None:
     assert len(desk.get(KEYS, params={"name": "name0", "user": "user0"})["items"]) == 2
     assert desk.problem(400, "GET", KEYS, params={"cursor": "!!"})["field"] == "cursor"
     assert desk.problem(400, "GET", KEYS, params={"limit": 501})["field"] == "limit"
+
+
+def test_a_character_that_no_database_need_hold_is_refused_everywhere(desk: Desk) -> None:
+    desk.make(USERS, user_id="alice")
+    cursors = [base64.urlsafe_b64encode(text).decode() for text in (b"a\0b", b"%d:x" % 2**63)]
+    for method, path, body in (
+        ("GET", f"{USERS}/a%00b", None),
+        ("GET", f"{KEYS}?user=a%00b", None),
+        ("GET", f"{USERS}?cursor={cursors[0]}", None),
+        ("GET", f"/api/v1/requests?cursor={cursors[1]}", None),
+        ("POST", USERS, {"user_id": "a\0b"}),
+        ("PATCH", f"{USERS}/alice", {"email": "a\0b"}),
+        ("POST", KEYS, {"user_id": "alice", "name": "a\0b"}),
+    ):
+        desk.problem(400, method, path, body)
+    facts = {"a\0b": ["c\0d"]}
+    assert desk.ask("PATCH", f"{USERS}/alice", {"metadata": facts}).json()["metadata"] == facts
+    assert desk.get(f"{USERS}/alice")["metadata"] == facts
 
 
 # Users

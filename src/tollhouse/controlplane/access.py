@@ -182,7 +182,9 @@ class Gate:
         await self.app(scope, bounded(receive, self.deps.max_body_bytes), send)
 
     async def admit(self, scope: Scope) -> Caller:
-        """Raises Problem: 404, 405, 401 or 403."""
+        """Raises Problem: 400, 404, 405, 401 or 403."""
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            raise Problem(400, "invalid_request", "The address holds U+0000, which is in no name.")
         permission = permission_of(scope["method"], scope["path"])
         if permission in (Permission.PUBLIC, Permission.ANYBODY) or (
             permission is Permission.METRICS and self.deps.metrics_open

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from tollhouse.terms.errors import Refusal, StorageError
@@ -93,6 +94,7 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(RequestValidationError, _on_invalid)
     api.add_exception_handler(HTTPException, _on_http)
     api.add_exception_handler(StorageError, _on_storage)
+    api.add_exception_handler(DataError, _on_data)
     api.add_exception_handler(Refusal, _on_refusal)
 
 
@@ -140,6 +142,12 @@ async def _on_storage(request: Request, error: Exception) -> Response:
 def storage_problem(error: StorageError) -> Problem:
     detail = f"The database did not answer as it should: {error}. Try again; `tollhouse doctor` looks closer."
     return Problem(503, "store_unavailable", detail, headers={"retry-after": "1"})
+
+
+async def _on_data(request: Request, error: Exception) -> Response:
+    """What the database cannot hold, such as a text with U+0000 on PostgreSQL, where no check before it said so."""
+    detail = "A value in this request does not fit into the database; nothing was changed."
+    return problem_response(request.url.path, Problem(400, "invalid_request", detail))
 
 
 def _field(location: Sequence[str | int]) -> str:

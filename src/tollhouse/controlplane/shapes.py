@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from fastapi import Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tollhouse.controlplane.problems import invalid
 from tollhouse.terms.money import decimal_usd
@@ -30,6 +30,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 class Input(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, fields: Any) -> Any:
+        """JSON can spell U+0000, PostgreSQL cannot store it in a text."""
+        if isinstance(fields, dict):
+            for name, value in fields.items():
+                if isinstance(value, str) and "\0" in value:
+                    raise ValueError(f"{name} holds U+0000")
+        return fields
 
 
 def _printable(text: str) -> str:
@@ -142,9 +152,12 @@ def cursor_position(text: str | None) -> str:
     if text is None:
         return ""
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
+        position = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
     except ValueError:
-        raise invalid("cursor", "is not one this list gave; start again without it") from None
+        position = "\0"
+    if "\0" in position:
+        raise invalid("cursor", "is not one this list gave; start again without it")
+    return position
 
 
 Found = TypeVar("Found")

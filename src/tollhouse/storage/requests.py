@@ -33,6 +33,8 @@ HolderKind = Literal["team", "user", "key"]
 HOLDER_KINDS: Final[tuple[HolderKind, ...]] = get_args(HolderKind)
 
 _DAY_NS = 86_400 * 10**9
+MAX_TIME_NS = 2**63 - 1
+"""What a column holds: until the year 2262."""
 
 
 class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +131,7 @@ def _place(cursor: str) -> tuple[int, str] | None:
     if not cursor:
         return None
     at_ns, _, request_id = cursor.partition(":")
-    if not at_ns.isascii() or not at_ns.isdigit() or not request_id:
+    if not at_ns.isascii() or not at_ns.isdigit() or not request_id or int(at_ns) > MAX_TIME_NS:
         raise ValueError(f"not a cursor of this list: {cursor!r}")
     return int(at_ns), request_id
 
