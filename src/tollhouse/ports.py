@@ -1,6 +1,6 @@
 """The doors' shapes, where two real implementations exist or will: who calls knows only these.
 
-Money   `Ledger`  is SQLite in one process today; PostgreSQL with leases slots in behind the same calls.
+Money   `Ledger`  is the database of one process today; leases of several slot in behind the same calls.
 Rates   `Limiter` is this process's memory today; Valkey slots in behind the same calls (hence the awaits).
 """
 
