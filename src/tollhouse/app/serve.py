@@ -97,6 +97,8 @@ async def _run(
         lifespan="off",
         access_log=False,
         log_config=None,
+        proxy_headers=bool(listen.trusted_proxies),
+        forwarded_allow_ips=list(listen.trusted_proxies),
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=UVICORN_GRACE_S,

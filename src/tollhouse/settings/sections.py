@@ -1,5 +1,6 @@
 """The sections of the tree, but those about people: frozen, and a misspelt name is an error."""
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +36,10 @@ class Listen(Section):
     """Off loopback, `serve` refuses plain HTTP unless this is true (a TLS proxy stands in front)."""
     public_url: str = ""
     """Where browsers reach this gateway when a proxy stands in front: `https://llm.example`. Empty: as they ask."""
+    trusted_proxies: Names = ("127.0.0.1", "::1")
+    """Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed: who tries
+    passwords is counted by address. A proxy that passes on what browsers write there must not stand here.
+    """
     cors_origins: Names = ()
     """Origins whose browsers may call the data plane, such as `https://app.example`. Never `*`."""
     head_timeout_s: float = Field(10.0, gt=0)
@@ -57,6 +62,16 @@ class Listen(Section):
         if url and (not url.startswith(("https://", "http://")) or "/" in url.split("://", 1)[1]):
             raise ValueError(f"{url!r} is not an origin; write https://host[:port] without a path")
         return url
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"{proxy!r} is no address or network; write 10.0.0.7 or 10.0.0.0/24") from error
+        return proxies
 
     @field_validator("cors_origins")
     @classmethod
