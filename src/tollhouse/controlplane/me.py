@@ -148,8 +148,8 @@ async def get_me(deps: Deps, by: By) -> MeOut:
 
 async def _my_limits(deps: ControlDeps, one: _Holder) -> MyLimits:
     limits = limits_in_force(one.limits, one.plan)
+    now_s = deps.now_ns() / NS_PER_S  # first, or the time that looking takes would move midnight into the next second
     rooms = await deps.room(LimitHolder(f"{one.scope}:{one.scope_id}", limits))
-    now_s = deps.now_ns() / NS_PER_S
     return MyLimits(
         scope=one.scope,
         scope_id=one.scope_id,
