@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from tollhouse.settings.jwt import JwtIssuer
 from tollhouse.settings.sections import Listen, Local, Money, ProviderSettings, Storage, Upstream
 from tollhouse.settings.sign_in import SignIn
 from tollhouse.terms.errors import SettingsError
@@ -42,6 +43,8 @@ class Settings(BaseSettings):
     `cache_read_usd_per_mtok`, `cache_write_5m_usd_per_mtok`, `cache_write_1h_usd_per_mtok`, `context_tokens`,
     `max_output_tokens`, … (see rules.catalog.PriceOverride).
     """
+    jwt: tuple[JwtIssuer, ...] = ()
+    """Issuers whose signed tokens are accepted on the data plane."""
     money: Money = Money()
     storage: Storage = Storage()
     sign_in: SignIn = SignIn()
@@ -93,6 +96,10 @@ def load(config: Path | None = None) -> Settings:
             raise SettingsError(
                 f"{path}: providers: the name {name!r} is taken; names are unique and `local` is the embedded model"
             )
+    for facts in ("name", "issuer"):
+        given = [getattr(row, facts) for row in settings.jwt]
+        if len(set(given)) < len(given):
+            raise SettingsError(f"{path}: jwt: each issuer has a {facts} of its own")
     return settings
 
 
