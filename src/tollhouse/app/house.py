@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from tollhouse.app import providers as setup
 from tollhouse.app import sign_in
+from tollhouse.app.fleet import Fleet
 from tollhouse.app.identity import schemes
 from tollhouse.app.store import Store
 from tollhouse.controlplane.api import build_api
@@ -27,7 +28,6 @@ from tollhouse.dataplane.accounts import Accounts, MoneyOptions
 from tollhouse.dataplane.exchange import Exchange, Plane, PlaneOptions
 from tollhouse.dataplane.gate import EdgeOptions, Gate
 from tollhouse.dataplane.identify import VirtualKeyScheme
-from tollhouse.dataplane.plan import Planner
 from tollhouse.dataplane.snapshot import Snapshot
 from tollhouse.dataplane.turn import Turn
 from tollhouse.dialects.anthropic import ANTHROPIC
@@ -39,22 +39,19 @@ from tollhouse.limiter.memory import MemoryLimiter
 from tollhouse.ports import SessionFinder
 from tollhouse.rules import keys
 from tollhouse.rules.budgets import window_of
-from tollhouse.rules.catalog import Catalogue
 from tollhouse.settings import Settings
 from tollhouse.storage import requests
-from tollhouse.storage.catalog import open_catalogue
 from tollhouse.storage.image import load_image
 from tollhouse.storage.requests import HOLDER_KINDS
 from tollhouse.telemetry import Gauges, Telemetry
-from tollhouse.terms.errors import Refusal, SettingsError
+from tollhouse.terms.errors import Refusal
 from tollhouse.terms.people import BudgetWindow, VirtualKey
 from tollhouse.upstream.local import LocalModel
 from tollhouse.upstream.pool import Pool, PoolOptions
-from tollhouse.upstream.providers import build_provider
+from tollhouse.upstream.providers import Provider
 from tollhouse.workers import Shipper, ShipperOptions, StrangerGate, Upkeep
 
 DIALECTS: tuple[Dialect, ...] = (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS)
-PRICES_NAME = "prices"
 PROBE_TIMEOUT_S = 3.0
 SHIP_TIMEOUT_S = 5.0
 """How long a look at the log, and a shutdown, wait for the ledger to catch up; the journal keeps what is late."""
@@ -85,31 +82,21 @@ class House:
     async def start(self) -> None:
         """Everything up to the listeners. Raises TollhouseError with what is wrong and what to do."""
         settings, store = self.settings, self.store
-        specs = tuple(setup.provider_spec(row) for row in setup.provider_rows(settings))
-        opening = asyncio.to_thread(self._open_catalogue, setup.price_ids(specs))
-        if setup.wants_local(settings):
+        self.fleet = Fleet(settings, store)
+        others = await self.fleet.read()
+        if setup.wants_local(settings, others=others):
             self.local = LocalModel(setup.local_options(settings))
             self._opened.push_async_callback(self.local.stop)
-            self.catalogue, _ = await asyncio.gather(opening, self.local.start())
-            specs += (setup.local_spec(self.local.base_url, self.local.api_key, self.local.model),)
+            await asyncio.gather(self.fleet.open(), self.local.start())
+            self.fleet.embed(self.local)
         else:
-            self.catalogue = await opening
-        if not specs:
+            await self.fleet.open()
+        self.warnings += self.fleet.warnings
+        if not self.providers:
             self.warnings.append(
                 "No provider is configured: set ANTHROPIC_API_KEY or OPENAI_API_KEY, write `providers:` into the "
                 "settings, or install the extra `local`."
             )
-        tls = setup.tls_context(settings)
-        self.providers = tuple(
-            build_provider(
-                spec,
-                allow_plain_http=settings.upstream.allow_plain_http,
-                tls=tls,
-                proxy_for=setup.proxy_for,
-            )
-            for spec in specs
-        )
-        self.planner = Planner(self.providers, lambda provider, model: self.catalogue.facts(provider.name, model))
         self.shipper = Shipper(
             store.ledger,
             store.journal,
@@ -173,21 +160,16 @@ class House:
                         requests_this_month=month.get(holder_id, 0),
                     )
 
-    def _open_catalogue(self, price_ids: dict[str, str]) -> Catalogue:
-        try:
-            return open_catalogue(
-                self.store.home.path / PRICES_NAME,
-                price_ids=price_ids,
-                overrides=setup.price_overrides(self.settings),
-                free=frozenset((setup.LOCAL,)),
-            )
-        except ValueError as error:
-            raise SettingsError(f"prices: {error}") from error
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """Those in use now."""
+        return self.fleet.providers
 
     def _open_plane(self) -> None:
         listen, upstream = self.settings.listen, self.settings.upstream
         pool_options = PoolOptions(**{name: getattr(upstream, name) for name in PoolOptions.__struct_fields__})
         self.pool = Pool(pool_options, self.turn.call)
+        self.fleet.pool = self.pool
         self._opened.callback(self.pool.close)
         self.virtual_keys = VirtualKeyScheme(self.snapshot, self.store.server_secret, time.time_ns)
         self.telemetry = Telemetry(self.gauges)
@@ -202,7 +184,7 @@ class House:
             ),
             dialects={dialect.name: dialect for dialect in DIALECTS},
             schemes=schemes(self),
-            planner=self.planner,
+            planner=self.fleet.planner,
             limiter=self.limiter,
             accounts=self.accounts,
             pool=self.pool,
@@ -294,6 +276,7 @@ class House:
                 shipped=self.shipped,
                 models=self.models,
                 probe=self.probe,
+                providers=self.fleet,
                 metrics_open=self.settings.metrics_open,
                 doorkeeper=self.doorkeeper,
                 timezone=self.settings.money.timezone,
@@ -309,7 +292,7 @@ class House:
         rows = []
         for provider in self.providers:
             for model in dict.fromkeys((*provider.advertised, *provider.models)):
-                card = self.catalogue.facts(provider.name, model).card
+                card = self.fleet.catalogue.facts(provider.name, model).card
                 rows.append(
                     {
                         "id": model,

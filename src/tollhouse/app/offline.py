@@ -2,11 +2,14 @@
 
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 
+from tollhouse.app import providers as setup
+from tollhouse.app.fleet import Fleet, at_rest
 from tollhouse.app.store import Store
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
@@ -14,7 +17,9 @@ from tollhouse.ports import BudgetStanding
 from tollhouse.rules.budgets import window_of
 from tollhouse.settings import Settings
 from tollhouse.storage.image import load_image
+from tollhouse.storage.providers import all_providers
 from tollhouse.terms.people import Budget
+from tollhouse.terms.providers import ProviderRow
 
 
 class StoredBudgets:
@@ -30,6 +35,21 @@ class StoredBudgets:
         return BudgetStanding(budget, self._posted.get((budget.budget_id, start_s), 0), 0, start_s, end_s)
 
 
+class ProvidersAtRest:
+    """Providers as they are written down: nobody calls them when nothing runs."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._declared: tuple[ProviderRow, ...] = ()
+        self.faults = fleet.faults
+
+    def rows(self) -> Sequence[dict[str, Any]]:
+        return [*map(at_rest, setup.provider_rows(self._fleet.settings)), *map(at_rest, self._declared)]
+
+    async def adopt(self) -> None:
+        self._declared = await self._fleet.store.database.read(all_providers)
+
+
 @contextlib.asynccontextmanager
 async def offline_api(settings: Settings) -> AsyncIterator[FastAPI]:
     """The API on this home's store, ours alone until the end. Raises SettingsError when somebody else has it."""
@@ -40,6 +60,9 @@ async def offline_api(settings: Settings) -> AsyncIterator[FastAPI]:
         image = await store.database.run(
             lambda connection: load_image(connection, now_s=int(time.time()), timezone=timezone)
         )
+
+        providers = ProvidersAtRest(Fleet(settings, store))
+        await providers.adopt()
 
         async def changed(_user_id: str | None) -> None:
             """No snapshot to refresh."""
@@ -55,6 +78,7 @@ async def offline_api(settings: Settings) -> AsyncIterator[FastAPI]:
                 own_key=lambda _text: None,
                 ready=lambda: "no server runs",
                 metrics=lambda: b"",
+                providers=providers,
                 timezone=settings.money.timezone,
             )
         )

@@ -75,11 +75,13 @@ def listed_models(row: ProviderSettings) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*stated, *known)))
 
 
-def wants_local(settings: Settings) -> bool:
-    """Whether the embedded model is to run: asked for, or nothing else is configured and it is installed."""
+def wants_local(settings: Settings, *, others: bool = False) -> bool:
+    """Whether the embedded model is to run: asked for, or nothing else is configured and it is installed. `others`:
+    files declare providers.
+    """
     if settings.local.enabled is not None:
         return settings.local.enabled
-    return not provider_rows(settings) and find_weights(local_options(settings)) is not None
+    return not others and not provider_rows(settings) and find_weights(local_options(settings)) is not None
 
 
 def local_options(settings: Settings) -> LocalModelOptions:

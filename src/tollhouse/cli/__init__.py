@@ -17,6 +17,7 @@ COMMANDS = {
     "keys": "Virtual keys: create, list, show, edit, rotate, revoke.",
     "users": "Users: create, list, show, edit, block, unblock.",
     "budgets": "Hard caps over the organisation, a user or a key: set, list, edit, remove.",
+    "apply": "Make users, teams, keys, plans, budgets and providers what a YAML file says.",
     "usage": "What was used and what it cost, by user, key, model, client or day.",
     "doctor": "What is configured, reachable, priced, insecure; the exit code tells.",
 }

@@ -46,7 +46,7 @@ def configured(settings: "Settings") -> Iterator[Finding]:
 
 def _prices(settings: "Settings", specs: "list[ProviderSpec]") -> Iterator[Finding]:
     from tollhouse.app import providers as setup  # noqa: PLC0415  as above
-    from tollhouse.app.house import PRICES_NAME  # noqa: PLC0415  as above
+    from tollhouse.app.fleet import PRICES_NAME  # noqa: PLC0415  as above
     from tollhouse.storage.catalog import open_catalogue  # noqa: PLC0415  as above
 
     try:

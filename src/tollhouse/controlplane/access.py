@@ -73,6 +73,8 @@ PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
     ("GET", "/api/v1/me"): Permission.SELF,
     ("GET", "/api/v1/status"): Action.READ_SYSTEM,
     ("GET", "/api/v1/models"): Action.READ_MODELS,
+    ("GET", "/api/v1/providers"): Action.READ_SYSTEM,
+    ("POST", "/api/v1/declarations"): Action.DECLARE,
     ("GET", "/api/v1/usage"): Action.READ_USAGE,
     ("GET", "/api/v1/requests"): Action.READ_REQUESTS,
     ("GET", "/api/v1/requests/{request_id}"): Permission.OWN_CALL,

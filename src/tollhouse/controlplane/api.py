@@ -8,6 +8,7 @@ from starlette.types import Message, Receive, Scope, Send
 from tollhouse import __version__
 from tollhouse.controlplane import (
     budgets,
+    declarations,
     keys,
     litellm,
     litellm_people,
@@ -15,6 +16,7 @@ from tollhouse.controlplane import (
     members,
     plans,
     problems,
+    providers,
     reports,
     system,
     teams,
@@ -40,6 +42,8 @@ ROUTERS = (
     reports.router,
     litellm.router,
     litellm_people.router,
+    declarations.router,
+    providers.router,
 )
 
 

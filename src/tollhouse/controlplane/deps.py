@@ -4,7 +4,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Request
 from sqlalchemy import Connection
@@ -15,6 +15,7 @@ from tollhouse.ports import BudgetReader, LimitHolder, StatusReader
 from tollhouse.rules.limits import Room
 from tollhouse.storage.database import Database
 from tollhouse.terms.people import VirtualKey
+from tollhouse.terms.providers import ProviderRow
 
 MAX_BODY_BYTES = 1 << 20
 """Largest body of a management request; the largest legitimate one (metadata) is a few kilobytes."""
@@ -24,6 +25,38 @@ T = TypeVar("T")
 
 async def _nothing_to_ship() -> None:
     """Default of `shipped` where no journal runs."""
+
+
+class ProviderBook(Protocol):
+    """The providers in use."""
+
+    def rows(self) -> Sequence[dict[str, Any]]:
+        """One a provider, in the order in which they are asked for a model (see `controlplane.providers`)."""
+        ...
+
+    def faults(self, rows: Sequence[ProviderRow]) -> Sequence[tuple[str, str, str]]:
+        """Why such declared providers could not be called: name, field, reason."""
+        ...
+
+    async def adopt(self) -> None:
+        """Read the declared ones again and use them; calls under way finish as they began."""
+        ...
+
+
+class NoProviders:
+    """Where nothing can be called."""
+
+    def rows(self) -> Sequence[dict[str, Any]]:
+        return ()
+
+    def faults(self, rows: Sequence[ProviderRow]) -> Sequence[tuple[str, str, str]]:
+        return ()
+
+    async def adopt(self) -> None:
+        """Nobody to tell."""
+
+
+_NO_PROVIDERS = NoProviders()
 
 
 def _no_models() -> Sequence[dict[str, Any]]:
@@ -48,6 +81,7 @@ class ControlDeps:
     shipped         returns when everything settled so far stands in the ledger
     models          what can be asked for: `id`, `provider`, `priced` and prices, one row a model or pattern
     probe           one bounded look at each provider: name → `reachable`, `detail`, `duration_ms`; None: nothing runs
+    providers       the providers in use; declared ones come and go
     metrics_open    True: /metrics answers without credentials
     doorkeeper      who lets people sign in; None: nobody does, as without a server
     timezone        whose calendar a new budget follows when nobody says
@@ -66,6 +100,7 @@ class ControlDeps:
     shipped: Callable[[], Awaitable[None]] = _nothing_to_ship
     models: Callable[[], Sequence[dict[str, Any]]] = _no_models
     probe: Callable[[], Awaitable[dict[str, Any]]] | None = None
+    providers: ProviderBook = _NO_PROVIDERS
     metrics_open: bool = False
     doorkeeper: Doorkeeper | None = None
     timezone: str = "UTC"

@@ -32,16 +32,18 @@ from tollhouse.controlplane.litellm_fields import (
     budget_text,
     read_fields,
 )
+from tollhouse.controlplane.ownership import writable
 from tollhouse.controlplane.problems import NO_STORE, Problem, invalid
+from tollhouse.controlplane.references import team_there
 from tollhouse.controlplane.shapes import Input, NameText
 from tollhouse.controlplane.times import iso_ns, iso_s
 from tollhouse.rules import keys as key_rules
 from tollhouse.storage import directory, ledger
 from tollhouse.storage.tables import key_secrets, virtual_keys
-from tollhouse.storage.teams import get_team
+from tollhouse.storage.teams import get_member, put_member
 from tollhouse.terms.money import decimal_usd
 from tollhouse.terms.names import ScopeKind
-from tollhouse.terms.people import NO_LIMITS, Budget, BudgetUnit, BudgetWindow, KeySecret, VirtualKey
+from tollhouse.terms.people import NO_LIMITS, Budget, BudgetUnit, BudgetWindow, KeySecret, Membership, Role, VirtualKey
 
 router = APIRouter(prefix="/key", tags=["litellm"])
 
@@ -95,12 +97,14 @@ async def update(request: Request, deps: Deps) -> Response:
 
     def change(connection: Connection) -> VirtualKey:
         key = _meant(connection, deps, fields)
+        writable(key)
         if fields.user_id not in (None, key.user_id):
             raise invalid("user_id", f"this key stays {key.user_id!r}'s; generate another for another user")
         name = key.name if fields.key_alias is None else fields.key_alias
         if name != key.name:
             _alias_is_free(connection, name)
-        known_team(connection, fields.team_id)
+        if fields.team_id is not None:
+            join(connection, fields.team_id, key.user_id, Role.MEMBER, now_ns, field="team_id")
         changed = msgspec.structs.replace(
             key,
             name=name,
@@ -180,16 +184,21 @@ def insert_key(connection: Connection, new: NewKey) -> VirtualKey:
     if user is not None and user.blocked_at_ns is not None:
         raise Problem(409, "user_blocked", f"The user {key.user_id!r} is blocked; unblock them first.", field="user_id")
     _alias_is_free(connection, key.name)
-    known_team(connection, key.team_id)
     directory.create_key(connection, key, new.secret)
+    if key.team_id is not None:
+        join(connection, key.team_id, key.user_id, Role.MEMBER, key.created_at_ns, field="team_id")
     only_new(connection, new.budgets)
     return key
 
 
-def known_team(connection: Connection, team_id: str | None, *, field: str = "team_id") -> None:
-    """Raises Problem (400) for a team that is not there."""
-    if team_id is not None and get_team(connection, team_id) is None:
-        raise invalid(field, f"there is no team {team_id!r}; make it first with /team/new")
+def join(connection: Connection, team_id: str, user_id: str, role: Role, now_ns: int, *, field: str) -> None:
+    """Whose calls count toward a team is in it. Raises Problem: 400 for a team that is not there, 409 for one whose
+    members a file declares.
+    """
+    team = team_there(connection, team_id, field=field)
+    if get_member(connection, team_id, user_id) is None:
+        writable(team)
+        put_member(connection, Membership(team_id, user_id, role=role, created_at_ns=now_ns))
 
 
 # Which key is meant

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from tollhouse.controlplane.budgets import new_budget, only_new
 from tollhouse.controlplane.deps import ControlDeps, Deps
-from tollhouse.controlplane.litellm import answer, insert_key, known_team, new_key, takes, tightest, told, usd
+from tollhouse.controlplane.litellm import answer, insert_key, join, new_key, takes, tightest, told, usd
 from tollhouse.controlplane.litellm_fields import DURATIONS, KeyFields, read_fields
 from tollhouse.controlplane.litellm_people_fields import (
     ROLE_WORDS,
@@ -66,8 +66,7 @@ async def new_user(request: Request, deps: Deps) -> Response:
             raise Problem(409, "user_exists", f"There is a user {user_id!r} already.", field="user_id")
         only_new(connection, budgets)
         for place, (team_id, role) in enumerate(joined.items()):
-            known_team(connection, team_id, field=f"teams.{place}")
-            teams.put_member(connection, Membership(team_id, user_id, role=role, created_at_ns=user.created_at_ns))
+            join(connection, team_id, user_id, role, user.created_at_ns, field=f"teams.{place}")
         if key is not None:
             insert_key(connection, key)
         made = directory.get_user(connection, user_id)

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from tollhouse.controlplane.litellm_fields import REFUSED, HolderFields, KeyFields
-from tollhouse.controlplane.shapes import Input, NameText, UserIdText
+from tollhouse.controlplane.shapes import Input, NameText, TeamName, UserIdText
 from tollhouse.terms.people import Role
 
 MAX_TEAMS: Final = 50
@@ -105,7 +105,7 @@ class MemberIn(Input):
 
 
 class TeamNewIn(HolderFields):
-    team_id: UserIdText | None = None
+    team_id: TeamName | None = None
     team_alias: NameText | None = None
     members_with_roles: Annotated[list[MemberIn] | None, Field(max_length=MAX_MEMBERS)] = None
     blocked: bool | None = None

@@ -14,9 +14,8 @@ from tollhouse.controlplane.tenancy import known_team, known_user, reached
 from tollhouse.controlplane.times import iso_ns
 from tollhouse.controlplane.visit import By
 from tollhouse.rules.roles import Action
-from tollhouse.storage import directory, filters, teams
+from tollhouse.storage import directory, teams
 from tollhouse.storage.tables import memberships as table
-from tollhouse.storage.tables import virtual_keys
 from tollhouse.terms.people import Membership, Role
 
 router = APIRouter(prefix="/api/v1/teams/{team_id}/members", tags=["teams"])
@@ -90,19 +89,9 @@ async def remove_member(team_id: str, user_id: str, deps: Deps, by: By) -> Membe
         writable(known_team(connection, by.caller, Action.WRITE_MEMBERS, team_id))
         if teams.get_member(connection, team_id, user_id) is None:
             raise not_found("member", user_id, f"Nobody of this id is in the team {team_id}.")
-        revoked = _revoke(connection, team_id, user_id, deps.now_ns())
+        revoked = directory.revoke_in_team(connection, team_id, user_id, deps.now_ns())
         teams.remove_member(connection, team_id, user_id)
         return revoked
 
     revoked = await deps.write(change, touches=lambda _: user_id)
     return MemberGone(team_id=team_id, user_id=user_id, revoked_keys=revoked)
-
-
-def _revoke(connection: Connection, team_id: str, user_id: str, now_ns: int) -> list[str]:
-    """Revoke the user's keys that count toward the team; their ids."""
-    column = virtual_keys.c
-    alive = (column.user_id == user_id, column.revoked_at_ns.is_(None), filters.counts_toward(frozenset((team_id,))))
-    key_ids = list(connection.scalars(filters.key_ids(*alive)))
-    for key_id in key_ids:
-        directory.revoke_key(connection, key_id, now_ns)
-    return key_ids

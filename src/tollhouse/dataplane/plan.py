@@ -27,13 +27,18 @@ class Attempt(msgspec.Struct, frozen=True, eq=False):
 
 
 class Planner:
-    """Knows all providers."""
+    """Knows all providers; others may be handed in at any time, which leaves what was planned as it is."""
 
     def __init__(self, providers: tuple[Provider, ...], facts: Callable[[Provider, str], ModelFacts]) -> None:
-        self.providers = {provider.name: provider for provider in providers}
         self._facts = facts
-        self._rows = tuple(RouteRow(provider.name, provider.models, provider.dialects) for provider in providers)
         self._remembered: dict[tuple[str, Endpoint], tuple[Attempt, ...]] = {}
+        self.adopt(providers)
+
+    def adopt(self, providers: tuple[Provider, ...]) -> None:
+        """From now on there are these, and what is known of their models may have changed."""
+        self.providers = {provider.name: provider for provider in providers}
+        self._rows = tuple(RouteRow(provider.name, provider.models, provider.dialects) for provider in providers)
+        self._remembered.clear()
 
     def plan(self, model: str, endpoint: Endpoint) -> tuple[Attempt, ...]:
         """The attempts for this model, best first; at least one. Raises Refusal (400 unknown_model, wrong_dialect)."""

@@ -10,6 +10,7 @@ from typing import Any, cast
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
+from tollhouse.storage.filters import counts_toward
 from tollhouse.storage.rows import decode_globs, decode_limits, decode_mapping, encode, page
 from tollhouse.storage.tables import budget_windows, budgets, key_secrets, users, virtual_keys
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
@@ -150,6 +151,16 @@ def revoke_key(connection: Connection, key_id: str, now_ns: int) -> VirtualKey |
     return get_key(connection, key_id)
 
 
+def revoke_in_team(connection: Connection, team_id: str, user_id: str, now_ns: int) -> list[str]:
+    """Revoke the user's keys that count toward the team; their ids."""
+    column = virtual_keys.c
+    alive = (column.user_id == user_id, column.revoked_at_ns.is_(None), counts_toward(frozenset((team_id,))))
+    key_ids = list(connection.scalars(select(column.key_id).where(*alive).order_by(column.key_id)))
+    for key_id in key_ids:
+        revoke_key(connection, key_id, now_ns)
+    return key_ids
+
+
 # Budgets
 
 
@@ -184,7 +195,7 @@ def list_budgets(
 
 
 def update_budget(connection: Connection, budget: Budget) -> bool:
-    """Write `limit` and `edge`; what is posted stays. False when there is no such budget.
+    """Write `limit`, `edge` and whose file declares it; what is posted stays. False when there is no such budget.
 
     Raises ValueError when anything else differs: what was posted in another unit or window means nothing in the new
     one.
@@ -192,9 +203,9 @@ def update_budget(connection: Connection, budget: Budget) -> bool:
     stored = get_budget(connection, budget.budget_id)
     if stored is None:
         return False
-    if msgspec.structs.replace(stored, limit=budget.limit, edge=budget.edge) != budget:
+    if msgspec.structs.replace(stored, limit=budget.limit, edge=budget.edge, owned_by=budget.owned_by) != budget:
         raise ValueError("only the limit and the edge of a budget can be changed; delete it and create another one")
-    row = {"cap": budget.limit, "edge": budget.edge.value}
+    row = {"cap": budget.limit, "edge": budget.edge.value, "owned_by": budget.owned_by}
     connection.execute(update(budgets).where(budgets.c.budget_id == budget.budget_id).values(row))
     return True
 

@@ -141,6 +141,23 @@ virtual_keys = Table(
     Index(None, "user_id"),
 )
 
+providers = Table(
+    "providers",
+    metadata,
+    Column("name", Word, primary_key=True),
+    _word("kind"),
+    Column("models", Text, nullable=False),
+    _word("base_url"),
+    _word("api_key"),
+    Column("list_models", Text, nullable=False),
+    _perhaps("price_provider"),
+    _moment("cancel_stops_billing"),
+    _word("owned_by"),
+    _number("created_at_ns"),
+    _number("place"),
+)
+"""`api_key` says where the credential is read from (`env:NAME`, `file:/path`)."""
+
 key_secrets = Table(
     "key_secrets",
     metadata,

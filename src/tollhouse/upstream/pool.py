@@ -59,6 +59,7 @@ class Pool:
         self.tasks: set[asyncio.Task[None]] = set()
         self.closed = False
         self._slots: dict[Origin, Slot] = {}
+        self._retired: set[Origin] = set()
         self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
 
     async def start(self, permit: Permit, origin: Origin, call: Call) -> None:
@@ -115,8 +116,16 @@ class Pool:
             for connection in [c for c in slot.idle if c.idle_since < oldest or c.ended]:
                 connection.close()
             slot.idle = [c for c in slot.idle if not c.ended]
+        for origin in [origin for origin in self._retired if self._slots[origin].unused]:
+            self._retired.discard(origin)
+            del self._slots[origin]
         if not self.closed:
             self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
+
+    def retire(self, origin: Origin) -> None:
+        """Nobody will call it any more: calls under way end as they would, then all of it is forgotten."""
+        if origin in self._slots:
+            self._retired.add(origin)
 
     def standing(self) -> dict[str, dict[str, int]]:
         """Connections per origin, for metrics and `doctor`."""

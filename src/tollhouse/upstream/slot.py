@@ -33,6 +33,11 @@ class Slot:
         self.max_connections = origin.max_connections or pool.options.max_connections_per_origin
         self.keep_alive_s = origin.keep_alive_s or pool.options.keep_alive_s
 
+    @property
+    def unused(self) -> bool:
+        """Nothing is open, on its way or waited for."""
+        return not (self.open or self.connecting or self.waiting)
+
     def take_idle(self) -> Connection | None:
         """The most recently used idle connection, so that unused ones grow old and close."""
         while self.idle:

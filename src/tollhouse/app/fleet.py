@@ -1,0 +1,175 @@
+"""The providers in use, in the order in which they are asked for a model:
+
+1. those of the settings; without any, one for each vendor whose key is in the environment and whose name no file took
+2. those that files declare, file by file
+3. the embedded model
+
+Declared ones come and go while calls are under way. What stays as it was stays the same object, with its connections;
+a call that was planned finishes on what it was planned for.
+"""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from tollhouse.app import providers as setup
+from tollhouse.app.store import Store
+from tollhouse.dataplane.plan import Planner
+from tollhouse.rules.catalog import Catalogue
+from tollhouse.rules.prices import ModelFacts
+from tollhouse.settings import Settings
+from tollhouse.settings.sections import ProviderSettings
+from tollhouse.storage.catalog import open_catalogue
+from tollhouse.storage.providers import all_providers
+from tollhouse.terms.errors import SettingsError
+from tollhouse.terms.providers import ProviderRow
+from tollhouse.upstream.local import LocalModel
+from tollhouse.upstream.pool import Pool
+from tollhouse.upstream.providers import KINDS, Provider, ProviderSpec, build_provider
+
+PRICES_NAME = "prices"
+
+
+class Fleet:
+    """`planner`, `catalogue` and `providers` always fit together."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self.warnings: list[str] = []
+        """What is wrong with declared providers."""
+        self.providers: tuple[Provider, ...] = ()
+        self.planner = Planner((), self._facts)
+        self.pool: Pool | None = None
+        """Where connections to providers that went are given up."""
+        self._tls = setup.tls_context(settings)
+        self._lock = asyncio.Lock()
+        self._declared: tuple[ProviderRow, ...] = ()
+        self._built: dict[ProviderSpec, Provider] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._local: ProviderSpec | None = None
+
+    async def read(self) -> bool:
+        """Look at what files declare; whether that is anything. Raises StorageError."""
+        usable, self.warnings = [], []
+        for row in await self.store.database.read(all_providers):
+            found = self.faults((row,))
+            self.warnings += [f"The provider {name} of {row.owned_by} is not used: {text}" for name, _, text in found]
+            if not found:
+                usable.append(row)
+        self._declared = tuple(usable)
+        return bool(usable)
+
+    async def open(self) -> None:
+        """Use what is configured. Raises SettingsError, StorageError."""
+        specs = tuple(spec for spec, _ in self._specs())
+        self.catalogue = await asyncio.to_thread(self._open_catalogue, specs)
+        self._put_together()
+
+    def embed(self, model: LocalModel) -> None:
+        """Use the embedded model, too: it runs."""
+        self._local = setup.local_spec(model.base_url, model.api_key, model.model)
+        self._put_together()
+
+    async def adopt(self) -> None:
+        """Read the declared ones again and use them; calls under way finish as they began."""
+        async with self._lock:
+            await self.read()
+            await self.open()
+
+    def _put_together(self) -> None:
+        built: dict[ProviderSpec, Provider] = {}
+        self._rows = []
+        for spec, row in (*self._specs(), *self._embedded()):
+            built[spec] = self._built.get(spec) or self._build(spec)
+            self._rows.append(_told(built[spec], spec, row))
+        gone = [provider for spec, provider in self._built.items() if spec not in built]
+        self._built = built
+        self.providers = tuple(built.values())
+        self.planner.adopt(self.providers)
+        for provider in gone:
+            if self.pool is not None:
+                self.pool.retire(provider.origin)
+
+    def _specs(self) -> list[tuple[ProviderSpec, ProviderSettings | ProviderRow]]:
+        taken = {row.name for row in self._declared}
+        own = [
+            row
+            for row in setup.provider_rows(self.settings)
+            if self.settings.providers or row.name not in taken  # a vendor whose key is in the environment gives way
+        ]
+        return [
+            *((setup.provider_spec(row), row) for row in own),
+            *((setup.provider_spec(as_settings(row)), row) for row in self._declared),
+        ]
+
+    def _embedded(self) -> list[tuple[ProviderSpec, None]]:
+        return [] if self._local is None else [(self._local, None)]
+
+    def _build(self, spec: ProviderSpec) -> Provider:
+        allow = self.settings.upstream.allow_plain_http
+        return build_provider(spec, allow_plain_http=allow, tls=self._tls, proxy_for=setup.proxy_for)
+
+    def _facts(self, provider: Provider, model: str) -> ModelFacts:
+        return self.catalogue.facts(provider.name, model)
+
+    def _open_catalogue(self, specs: tuple[ProviderSpec, ...]) -> Catalogue:
+        try:
+            return open_catalogue(
+                self.store.home.path / PRICES_NAME,
+                price_ids=setup.price_ids(specs),
+                overrides=setup.price_overrides(self.settings),
+                free=frozenset((setup.LOCAL,)),
+            )
+        except ValueError as error:
+            raise SettingsError(f"prices: {error}") from error
+
+    # --- what the management API is handed
+
+    def rows(self) -> Sequence[dict[str, Any]]:
+        return self._rows
+
+    def faults(self, rows: Sequence[ProviderRow]) -> Sequence[tuple[str, str, str]]:
+        """Why such declared providers could not be called: name, field, reason."""
+        return [(row.name, *fault) for row in rows if (fault := self._fault(row)) is not None]
+
+    def _fault(self, row: ProviderRow) -> tuple[str, str] | None:
+        if self.settings.only_local:
+            return "", "the server's settings say only_local: nothing leaves its machine"
+        if row.name == setup.LOCAL or any(row.name == own.name for own in self.settings.providers):
+            return "name", f"{row.name!r} is taken by the server's settings; choose another name"
+        try:
+            self._build(setup.provider_spec(as_settings(row)))
+        except SettingsError as error:
+            place = re.match(rf"providers\.{re.escape(row.name)}\.(\w+): ", str(error))
+            return ("", str(error)) if place is None else (place[1], str(error)[place.end() :])
+        return None
+
+
+def as_settings(row: ProviderRow) -> ProviderSettings:
+    """A declared provider as the settings would have it."""
+    fields = {name: getattr(row, name) for name in ProviderSettings.model_fields}
+    return ProviderSettings.model_validate(fields)
+
+
+def _told(provider: Provider, spec: ProviderSpec, row: ProviderSettings | ProviderRow | None) -> dict[str, Any]:
+    if row is None:
+        kind = {"source": "embedded", "base_url": f"http://{provider.origin.authority}", "api_key": ""}
+        return {**kind, "name": spec.name, "kind": spec.kind, "models": spec.models, "listed_models": spec.advertised}
+    return {**at_rest(row), "credential_hint": provider.credential_hint, "listed_models": spec.advertised}
+
+
+def at_rest(row: ProviderSettings | ProviderRow) -> dict[str, Any]:
+    """What can be told of a provider without using it."""
+    source, owned_by = ("file", row.owned_by) if isinstance(row, ProviderRow) else ("settings", "")
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "base_url": row.base_url or KINDS[row.kind].base_url,
+        "api_key": row.api_key,
+        "models": row.models,
+        "listed_models": row.list_models,
+        "source": source,
+        "owned_by": owned_by,
+    }
