@@ -155,11 +155,13 @@ class Desk:
         return Desk(self.plane, replace(self.deps, **changes), self.guests)
 
 
-def open_desk(place: Path | str, sign_in: SignInOptions = QUICK) -> Desk:
-    """On a database of its own in this directory, or on the one at this location."""
+def open_desk(place: Path | str, sign_in: SignInOptions = QUICK, *, first: int = 1) -> Desk:
+    """On a database of its own in this directory, or on the one at this location. `first`: where what stands for chance
+    begins; another one where another desk has filled the database.
+    """
     database = Database.open(place / "tollhouse.db" if isinstance(place, Path) else place)
     plane = Plane(database)
-    numbers = itertools.count(1)
+    numbers = itertools.count(first)
 
     def random_bytes(size: int) -> bytes:
         return next(numbers).to_bytes(size, "big")

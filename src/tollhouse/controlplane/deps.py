@@ -124,7 +124,8 @@ class ControlDeps:
         return result
 
 
-def deps_of(request: Request) -> ControlDeps:
+async def deps_of(request: Request) -> ControlDeps:
+    """A coroutine, for FastAPI would run a plain function in a thread."""
     deps: ControlDeps = request.app.state.deps
     return deps
 

@@ -51,7 +51,8 @@ def version_of(thing: msgspec.Struct) -> str:
     return hashlib.blake2b(msgspec.json.encode(thing), digest_size=_VERSION_BYTES).hexdigest()
 
 
-def visit_of(request: Request, response: Response) -> Visit:
+async def visit_of(request: Request, response: Response) -> Visit:
+    """A coroutine, for FastAPI would run a plain function in a thread."""
     return Visit(caller_of(request), request.headers.get("if-match"), response)
 
 
