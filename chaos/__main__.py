@@ -23,7 +23,7 @@ from chaos.run import Run
 
 CYCLE = (
     *("killed", "storm", "killed", "spent", "killed", "changed", "killed", "stopped", "killed", "jumped"),
-    *("behind", "nospace", "fulldisk", "faulted", "faulted", "faulted", "strict"),
+    *("behind", "nospace", "fulldisk", "faulted", "faulted", "faulted", "strict", "away", "killed_postgres"),
 )
 LASTING = ("locked", "gone")
 """Of every second cycle: most of a minute each."""

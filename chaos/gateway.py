@@ -17,8 +17,8 @@ OWNER_S = 30.0
 class Held(Gateway):
     """With a clock that can be set, and held before it begins."""
 
-    def __init__(self, directory: Path, settings: dict[str, Any], nursery: Nursery) -> None:
-        super().__init__(directory, settings)
+    def __init__(self, directory: Path, settings: dict[str, Any], nursery: Nursery, **env: str) -> None:
+        super().__init__(directory, settings, **env)
         self._nursery = nursery
         self._clock = directory / "clock"
         self.set_clock(0)

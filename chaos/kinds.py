@@ -6,10 +6,11 @@ from chaos.faulted import faulted
 from chaos.jumped import jumped
 from chaos.kills import changed, killed, spent, stopped, storm
 from chaos.parts import DRAIN_S, Kind
-from chaos.starved import behind, gone, locked, nospace
+from chaos.starved import away, behind, gone, locked, nospace
 
 LISTEN: dict[str, Any] = {"listen": {"drain_s": DRAIN_S}}
 SMALL_BACKLOG: dict[str, Any] = {**LISTEN, "storage": {"max_backlog": 150}}
+POSTGRES_BACKLOG: dict[str, Any] = {**LISTEN, "storage": {"max_backlog": 150, "owner_wait_s": 30}}
 ANY_SPACE: dict[str, Any] = {**LISTEN, "storage": {"min_free_bytes": 0, "segment_bytes": 65_536}}
 GROUP: dict[str, Any] = {**LISTEN, "storage": {"durability": "group"}}
 """As by default, on a home of its own: in a large database a commit makes more calls."""
@@ -29,4 +30,6 @@ KINDS: dict[str, Kind] = {
     "faulted": Kind(faulted, GROUP),
     "strict": Kind(faulted, STRICT),
     "jumped": Kind(jumped, LISTEN),
+    "away": Kind(away, POSTGRES_BACKLOG, postgres=True),
+    "killed_postgres": Kind(killed, POSTGRES_BACKLOG, postgres=True),
 }

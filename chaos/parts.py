@@ -56,6 +56,8 @@ class Kind:
     act: Callable[[World, Round, random.Random, Scale], None]
     settings: dict[str, Any]
     tiny_disk: bool = False
+    postgres: bool = False
+    """Its database is PostgreSQL."""
 
 
 def rich_keys(world: World, this: Round) -> list[Key]:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 import httpx
+import psycopg
 
 from chaos.books import LAW, Round, audit
 from chaos.faulted import coverage
@@ -22,6 +23,7 @@ from chaos.nursery import Nursery
 from chaos.parts import Kind, Scale
 from chaos.starved import SMALL_DISK_BYTES
 from chaos.world import World, small_disk
+from tests.postgres import Postgres
 
 ROUNDS_A_WORLD = 40
 """Then a new home begins: a run of hours must not become slower and slower."""
@@ -57,7 +59,8 @@ class Ground:
                 home = directory / "home"
                 home.mkdir(mode=0o700, parents=True)
                 opened.enter_context(small_disk(home / "journal", SMALL_DISK_BYTES))
-            self.world = World(directory, nursery, **kind.settings)
+            server = opened.enter_context(Postgres()) if kind.postgres else None
+            self.world = World(directory, nursery, server, **kind.settings)
             opened.callback(self.world.close)
             self.world.start()
             self._stack = opened.pop_all()
@@ -70,6 +73,11 @@ class Ground:
         self._stack.close()
         if not keep:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _name(kind: Kind) -> str:
+    """Kinds of one name share a world."""
+    return repr((kind.settings, kind.tiny_disk, kind.postgres))
 
 
 class Run:
@@ -119,6 +127,7 @@ class Run:
             OSError,
             ValueError,
             httpx.HTTPError,
+            psycopg.Error,
             sqlite3.Error,
             subprocess.SubprocessError,
         ) as error:
@@ -139,7 +148,7 @@ class Run:
     def _ground(self, kind: str) -> Ground:
         """The world for this kind of round: one for all that need the same."""
         wanted = KINDS[kind]
-        name = repr((wanted.settings, wanted.tiny_disk))
+        name = _name(wanted)
         ground = self._grounds.get(name)
         if ground is not None and ground.rounds >= ROUNDS_A_WORLD:
             self._close(name, keep=False)
@@ -154,7 +163,7 @@ class Run:
 
     def _fail(self, kind: str, seed: str, this: Round) -> None:
         wanted = KINDS[kind]
-        name = repr((wanted.settings, wanted.tiny_disk))
+        name = _name(wanted)
         home = str(self._grounds[name].directory if name in self._grounds else self._directory)
         if name in self._grounds:
             self._close(name, keep=True)

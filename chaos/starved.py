@@ -4,6 +4,7 @@ locked      the database locked by another program for some seconds; every call 
 gone        every call on the database's files fails with EIO for some seconds; every call goes on. Its names are away
             meanwhile, which a process that has it open must not notice
 behind      locked until the backlog is full: 503, and back; or kill -9 or SIGTERM while it is locked
+away        PostgreSQL restarts, then refuses everybody until the backlog is full: 503, and back; or kill -9 meanwhile
 nospace     no file may grow, neither journal nor database: 503, and back, some times; or kill -9 meanwhile
             or soon after
 fulldisk    the same with a full disk below the journal alone (without root as `nospace`)
@@ -84,6 +85,33 @@ def behind(world: World, this: Round, dice: random.Random, scale: Scale) -> None
         start_again(world, this)
     must_be_back(world, this, keys[0], "unlocked", scale)
     if end is None:
+        this.calls += load.stop()
+    explained(this, this.calls, store_unavailable=503, shutting_down=503)
+
+
+def away(world: World, this: Round, dice: random.Random, scale: Scale) -> None:
+    assert world.postgres is not None
+    keys = rich_keys(world, this)
+    load = loaded(world, this, keys, Mix(whole=0.8, seconds=0.3, finish=True), dice, scale.callers)
+    time.sleep(0.3)
+    world.postgres.cut(world.database)  # as a restart: at once back
+    time.sleep(0.3)
+    end = dice.choice((kill, None))
+    world.postgres.close_door(world.database)
+    try:
+        full = load.wait_for(lambda call: call.code == "store_unavailable", FULL_S)
+        this.breaks("unexpected_answers", "the backlog never was full", int(not full))
+        time.sleep(dice.random() * scale.locked_s)
+        if end is not None:
+            end(world, this)
+            this.calls += load.stop()
+    finally:
+        world.postgres.open_door(world.database)
+    if end is not None:
+        start_again(world, this)
+    must_be_back(world, this, keys[0], "again", scale)
+    if end is None:
+        _must_catch_up(world, this, scale)
         this.calls += load.stop()
     explained(this, this.calls, store_unavailable=503, shutting_down=503)
 

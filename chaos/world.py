@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
+from psycopg.rows import dict_row
 
 from chaos.calls import Call, Fate, Key, make_now
 from chaos.gateway import Held
 from chaos.nursery import ROOT, Nursery
 from chaos.provider import MODEL
 from chaos.stopwatch import Stopwatch
+from tests.postgres import Postgres
+from tests.serving import database_at
 from tollhouse.journal.frames import decode_segment
 from tollhouse.terms.events import SettleRecord
 from tollhouse.terms.money import parse_usd
@@ -31,14 +35,17 @@ PROBE_S = 0.05
 class World:
     """What a round acts on. Users and keys are made for each round; the home stays."""
 
-    def __init__(self, directory: Path, nursery: Nursery, **settings: Any) -> None:
+    def __init__(self, directory: Path, nursery: Nursery, postgres: Postgres | None = None, **settings: Any) -> None:
         self.directory = directory
+        self.postgres = postgres
+        self.database = str(directory / "home" / "tollhouse.db") if postgres is None else postgres.fresh_database()
         command = [sys.executable, "-m", "chaos.provider"]
         self._provider = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             assert self._provider.stdout is not None
             self._url = f"http://127.0.0.1:{json.loads(self._provider.stdout.readline())['port']}"
-            self.gateway = Held(directory, _settings(self._url, settings), nursery)
+            at = database_at(self.database)
+            self.gateway = Held(directory, _settings(self._url, settings), nursery, **at)
         except BaseException:
             self.close()
             raise
@@ -129,7 +136,10 @@ class World:
 
     def query(self, sql: str, *values: object) -> list[dict[str, Any]]:
         """Rows of the database, by a reader of our own."""
-        with closing(sqlite3.connect(f"file:{self.gateway.home / 'tollhouse.db'}?mode=ro", uri=True)) as connection:
+        if self.postgres is not None:
+            with psycopg.connect(self.database, row_factory=dict_row) as server:
+                return server.execute(sql.replace("?", "%s").encode(), values).fetchall()
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, values)]
 

@@ -21,6 +21,7 @@ LANES = (
     ["killed"] * 8 + ["storm", "spent", "changed", "stopped"],  # kill -9 in the middle of 64 streams, eight times
     ["locked", "faulted", "gone"],
     ["behind", "nospace", "jumped"],
+    ["away", "killed_postgres"],
 )
 """All at once: they mostly wait."""
 ROUNDS = [(lane, number, kind) for lane, kinds in enumerate(LANES) for number, kind in enumerate(kinds)]
