@@ -9,6 +9,7 @@ for anything else.
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 COMMANDS = {
@@ -18,6 +19,7 @@ COMMANDS = {
     "users": "Users: create, list, show, edit, block, unblock.",
     "budgets": "Hard caps over the organisation, a user or a key: set, list, edit, remove.",
     "apply": "Make users, teams, keys, plans, budgets and providers what a YAML file says.",
+    "import": "Another gateway's configuration as a file to apply: litellm.",
     "usage": "What was used and what it cost, by user, key, model, client or day.",
     "doctor": "What is configured, reachable, priced, insecure; the exit code tells.",
 }
@@ -63,7 +65,7 @@ def _root(noun: str) -> Any:
         if name != noun:
             root.command(name, help=help_text)(_unloaded)
             continue
-        module = import_module(f"tollhouse.cli.{name}")
+        module = import_module(f"tollhouse.cli.{name}_" if iskeyword(name) else f"tollhouse.cli.{name}")
         if hasattr(module, "app"):
             root.add_typer(module.app, name=name, help=help_text, no_args_is_help=True)
         else:
