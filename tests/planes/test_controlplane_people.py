@@ -1,7 +1,6 @@
 """Teams, their members, plans, roles, and what each may do to keys and budgets over the management API."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,8 +17,8 @@ ADMIN = Caller(Role.ADMIN, "boss")
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    opened = open_desk(tmp_path)
+def desk(location: str) -> Iterator[Desk]:
+    opened = open_desk(location)
     yield opened
     opened.deps.database.close()
 

@@ -64,8 +64,8 @@ def book() -> Book:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, book: Book) -> Iterator[Desk]:
-    opened = open_desk(tmp_path).with_deps(providers=book)
+def desk(location: str, book: Book) -> Iterator[Desk]:
+    opened = open_desk(location).with_deps(providers=book)
     yield opened
     opened.deps.database.close()
 

@@ -33,8 +33,8 @@ MIA = "mia@acme.example"
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    opened = open_desk(tmp_path, OPEN)
+def desk(location: str) -> Iterator[Desk]:
+    opened = open_desk(location, OPEN)
     yield opened
     opened.deps.database.close()
 
@@ -109,6 +109,7 @@ def test_the_cookie(desk: Desk) -> None:
     assert len(token) == 43
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_nothing_secret_is_stored_or_logged(desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     browser, _ = make(desk)
