@@ -28,13 +28,14 @@ from tollhouse.dialects.anthropic import ANTHROPIC
 from tollhouse.dialects.openai_chat import OPENAI_CHAT
 from tollhouse.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from tollhouse.dialects.openai_responses import OPENAI_RESPONSES
+from tollhouse.dialects.page import PAGE, Pinned
 from tollhouse.limiter.memory import MemoryLimiter
 from tollhouse.rules import keys
 from tollhouse.rules.prices import ModelFacts, Rates, rate_card
 from tollhouse.telemetry import Telemetry
 from tollhouse.terms.errors import JournalError
 from tollhouse.terms.events import HoldRecord, Record, Refused, Settlement, SettleRecord
-from tollhouse.terms.names import ScopeKind
+from tollhouse.terms.names import Endpoint, ScopeKind
 from tollhouse.terms.people import Budget, DirectoryImage, KeySecret, User, VirtualKey
 from tollhouse.upstream.origin import Proxy
 from tollhouse.upstream.pool import Pool, PoolOptions
@@ -179,6 +180,7 @@ async def plane(
     facts: ModelFacts = FACTS,
     people: DirectoryImage | None = None,
     schemes: Callable[[Snapshot], Sequence[Scheme]] = lambda snapshot: (),
+    chat: Pinned | None = None,
 ) -> AsyncIterator[Running]:
     """A running plane, whose provider `mock` serves claude-* (and gpt-* by `mockchat`) on this port. A `budget` of
     another limit keeps the id of BUDGET. `people` stand in the directory instead of alice and her budget.
@@ -209,7 +211,7 @@ async def plane(
     built: list[Running] = []
     the_plane = Plane(
         options=PlaneOptions(**options or {}),
-        dialects={one.name: one for one in (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS)},
+        dialects={one.name: one for one in (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS, PAGE)},
         schemes=(VirtualKeyScheme(snapshot, SECRET, lambda: T0_NS), *schemes(snapshot)),
         planner=Planner(providers, lambda row, model: facts),
         limiter=MemoryLimiter(),
@@ -219,8 +221,10 @@ async def plane(
         note_refused=lambda row: built[0].refused.append(row),
         request_id=lambda at_ns: f"req_{next(numbers):012x}",
         now_ns=lambda: T0_NS,
+        chat=chat,
     )
-    gate = Gate(EdgeOptions(**edge or {}), partial(Exchange, the_plane), loop, turn)
+    closed = frozenset(() if chat else (Endpoint.CHAT,))
+    gate = Gate(EdgeOptions(**edge or {}, closed=closed), partial(Exchange, the_plane), loop, turn)
     running = Running(gate, the_plane, journal, outbox, 0, snapshot)
     built.append(running)
     config = uvicorn_config(gate)

@@ -6,8 +6,8 @@ from tollhouse.terms.people import BudgetEdge, BudgetUnit, BudgetWindow
 
 def test_the_words_that_are_stored() -> None:
     assert DEFAULT_ORG == "default"
-    assert list(ScopeKind) == ["organisation", "user", "key"]
-    assert list(DialectName) == ["anthropic", "openai_chat", "openai_responses", "openai_embeddings"]
+    assert list(ScopeKind) == ["organisation", "team", "user", "key"]
+    assert list(DialectName) == ["anthropic", "openai_chat", "openai_responses", "openai_embeddings", "page"]
     assert list(BudgetUnit) == ["usd", "tokens", "requests"]
     assert list(BudgetWindow) == ["total", "5h", "hour", "day", "week", "month"]
     assert list(BudgetEdge) == ["clamp", "refuse"]

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from tollhouse.app import providers as setup
 from tollhouse.app import sign_in
+from tollhouse.app.chat import pinned
 from tollhouse.app.fleet import Fleet
 from tollhouse.app.identity import schemes
 from tollhouse.app.store import Store
@@ -35,6 +36,7 @@ from tollhouse.dialects.dialect import Dialect
 from tollhouse.dialects.openai_chat import OPENAI_CHAT
 from tollhouse.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from tollhouse.dialects.openai_responses import OPENAI_RESPONSES
+from tollhouse.dialects.page import PAGE
 from tollhouse.limiter.memory import MemoryLimiter
 from tollhouse.ports import SessionFinder
 from tollhouse.rules import keys
@@ -45,13 +47,14 @@ from tollhouse.storage.image import load_image
 from tollhouse.storage.requests import HOLDER_KINDS
 from tollhouse.telemetry import Gauges, Telemetry
 from tollhouse.terms.errors import Refusal
+from tollhouse.terms.names import Endpoint
 from tollhouse.terms.people import BudgetWindow, VirtualKey
 from tollhouse.upstream.local import LocalModel
 from tollhouse.upstream.pool import Pool, PoolOptions
 from tollhouse.upstream.providers import Provider
 from tollhouse.workers import Shipper, ShipperOptions, StrangerGate, Upkeep
 
-DIALECTS: tuple[Dialect, ...] = (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS)
+DIALECTS: tuple[Dialect, ...] = (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS, PAGE)
 PROBE_TIMEOUT_S = 3.0
 SHIP_TIMEOUT_S = 5.0
 """How long a look at the log, and a shutdown, wait for the ledger to catch up; the journal keeps what is late."""
@@ -192,10 +195,11 @@ class House:
             note_refused=self.strangers.put,
             request_id=self.request_id,
             now_ns=time.time_ns,
+            chat=pinned(self.settings.chat),
         )
         options = EdgeOptions(
-            **{name: getattr(listen, name) for name in EdgeOptions.__struct_fields__ if name != "cors_origins"},
-            cors_origins=cors_origins,
+            **{name: value for name, value in listen if name in EdgeOptions.__struct_fields__},
+            closed=frozenset(() if self.plane.chat else (Endpoint.CHAT,)),
         )
         self.gate = Gate(options, partial(Exchange, self.plane), asyncio.get_running_loop(), self.turn)
         self._opened.callback(self.gate.close)

@@ -60,7 +60,7 @@ class Edge(Farewell):
         self.phase = IDLE
         self.phase_tick = gate.ticks
         self.rests_until = 0
-        self.heads = HeadReader(gate.options.max_head_bytes)
+        self.heads = HeadReader(gate.options.max_head_bytes, gate.options.closed)
         self.served = False
         self.head_bytes = 0
         self.lacking_bytes = 0

@@ -22,11 +22,13 @@ from tollhouse.dataplane.free_calls import answer_models, count_tokens
 from tollhouse.dataplane.head import RequestHead
 from tollhouse.dataplane.holds import MoneyHold
 from tollhouse.dataplane.identify import NotYet, Scheme, Unwelcome, identify
+from tollhouse.dataplane.page_chat import recast
 from tollhouse.dataplane.plan import Attempt, Planner
 from tollhouse.dataplane.relay import Relay
 from tollhouse.dataplane.snapshot import Principal
 from tollhouse.dataplane.visitor import Visitor
 from tollhouse.dialects.dialect import Dialect
+from tollhouse.dialects.page import Pinned
 from tollhouse.ports import Limiter, Ticket
 from tollhouse.rules.access import admits
 from tollhouse.rules.metering import CLIENT_GONE, COMPLETE, CUT_BY_UPSTREAM, NOT_SENT, Ending, error_status
@@ -74,6 +76,8 @@ class Plane(msgspec.Struct, frozen=True):
     request_id: Callable[[int], str]
     """From the time of a request, in nanoseconds since 1970 UTC."""
     now_ns: Callable[[], int]
+    chat: Pinned | None = None
+    """Of pages; None: `/api/chat` is closed."""
 
 
 class Exchange(Visitor):
@@ -274,9 +278,12 @@ class Exchange(Visitor):
         principal = self.principal
         if principal is None or self.response_complete:
             return
-        if self.route.endpoint is Endpoint.MODELS:
-            answer_models(self, principal)
-            return
+        if self.route.aside:
+            if self.route.endpoint is Endpoint.MODELS:
+                answer_models(self, principal)
+                return
+            if not recast(self):
+                return
         self.story = self.tell(principal)
         self.go_on()
 

@@ -11,6 +11,7 @@ import msgspec
 from tollhouse.dataplane.head import RequestHead
 from tollhouse.dataplane.turn import Turn
 from tollhouse.dataplane.visitor import Visitor
+from tollhouse.terms.names import Endpoint
 
 if TYPE_CHECKING:
     from tollhouse.dataplane.edge import Edge
@@ -48,7 +49,8 @@ class EdgeOptions(msgspec.Struct, frozen=True):
     max_body_bytes: int = 32 * 1024 * 1024
     max_buffered_bytes: int = 1024 * 1024 * 1024
     max_connections: int = 20_000
-    cors_origins: frozenset[bytes] = frozenset()
+    closed: frozenset[Endpoint] = frozenset((Endpoint.CHAT,))
+    """Of the data plane's, those that are not open here."""
 
 
 class Gate:

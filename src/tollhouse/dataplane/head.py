@@ -37,11 +37,14 @@ def check_asgi_body(size_bytes: int) -> None:
 class Route:
     """What a data-plane path means."""
 
-    __slots__ = ("dialect", "endpoint", "endpoint_name", "methods")
+    __slots__ = ("aside", "dialect", "endpoint", "endpoint_name", "methods")
 
-    def __init__(self, endpoint: Endpoint, dialect: DialectName, *methods: bytes) -> None:
+    def __init__(self, endpoint: Endpoint, dialect: DialectName, *methods: bytes, name: str = "") -> None:
         self.endpoint = endpoint
-        self.endpoint_name = endpoint.value
+        self.endpoint_name = name or endpoint.value
+        """In the ledger."""
+        self.aside = endpoint in (Endpoint.MODELS, Endpoint.CHAT)
+        """It has a way of its own before that of every call, or instead."""
         self.dialect = dialect
         self.methods = methods
 
@@ -56,7 +59,7 @@ def _routes() -> dict[bytes, Route]:
     embeddings = Route(Endpoint.EMBEDDINGS, DialectName.OPENAI_EMBEDDINGS, b"POST")
     models = Route(Endpoint.MODELS, chat, b"GET", b"HEAD")
     anthropic_models = Route(Endpoint.MODELS, anthropic, b"GET", b"HEAD")
-    routes: dict[bytes, Route] = {}
+    routes = {b"/api/chat": Route(Endpoint.CHAT, DialectName.PAGE, b"POST")}
     for root in (b"", b"/v1", b"/v1/v1", b"/anthropic", b"/anthropic/v1", b"/anthropic/v1/v1"):
         routes[root + b"/messages"] = messages
         routes[root + b"/messages/count_tokens"] = count

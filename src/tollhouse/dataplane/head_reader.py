@@ -10,8 +10,10 @@ keeps the connection and has a Content-Length: then equal bytes mean equal thing
 """
 
 import re
+from collections.abc import Container
 
 from tollhouse.dataplane.head import RequestHead, read_head
+from tollhouse.terms.names import Endpoint
 
 MAX_DIGITS = 18
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})(?=\r\n)" % MAX_DIGITS, re.IGNORECASE)
@@ -20,10 +22,12 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,%d})(?=\r\n)" % MAX_DI
 class HeadReader:
     """One per connection."""
 
-    __slots__ = ("_after", "_before", "_before_bytes", "_last", "_max_bytes", "body_at", "incoming")
+    __slots__ = ("_after", "_before", "_before_bytes", "_closed", "_last", "_max_bytes", "body_at", "incoming")
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, closed: Container[Endpoint] = ()) -> None:
+        """Paths of endpoints that are `closed` are not of the data plane."""
         self._max_bytes = max_bytes
+        self._closed = closed
         self._last: RequestHead | None = None
         self._before = b""
         """The last head up to the digits of its length; `_after`: what follows them."""
@@ -39,6 +43,8 @@ class HeadReader:
     ) -> RequestHead:
         """The head, checked. `headers` have names in lower case. Raises MalformedHead."""
         head = read_head(method, url, headers, version, keep_alive, self._max_bytes)
+        if head.route is not None and head.route.endpoint in self._closed:
+            head.route = None
         incoming, self.incoming = self.incoming, b""
         self._before = b""
         lasting = head.route is not None and head.keep_alive and not head.expect_continue

@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from tollhouse.settings.chat import Chat
 from tollhouse.settings.jwt import JwtIssuer
 from tollhouse.settings.sections import Listen, Local, Money, ProviderSettings, Storage, Upstream
 from tollhouse.settings.sign_in import SignIn
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
     `cache_read_usd_per_mtok`, `cache_write_5m_usd_per_mtok`, `cache_write_1h_usd_per_mtok`, `context_tokens`,
     `max_output_tokens`, … (see rules.catalog.PriceOverride).
     """
+    chat: Chat = Chat()
     jwt: tuple[JwtIssuer, ...] = ()
     """Issuers whose signed tokens are accepted on the data plane."""
     money: Money = Money()

@@ -27,6 +27,8 @@ class DialectName(StrEnum):
     OPENAI_CHAT = "openai_chat"
     OPENAI_RESPONSES = "openai_responses"
     OPENAI_EMBEDDINGS = "openai_embeddings"
+    PAGE = "page"
+    """Of a web page that chats; no provider speaks it."""
 
 
 class Endpoint(StrEnum):
@@ -38,6 +40,8 @@ class Endpoint(StrEnum):
     RESPONSES = "responses"
     EMBEDDINGS = "embeddings"
     MODELS = "models"
+    CHAT = "chat"
+    """A page's, which becomes one of the others."""
 
 
 class ScopeKind(StrEnum):
