@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from tollhouse.controlplane.access import Caller, Gate
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
+from tollhouse.controlplane.rates import ManagementOptions
 from tollhouse.controlplane.sign_in.doorkeeper import Doorkeeper
 from tollhouse.controlplane.sign_in.options import Argon2, SignInOptions
 from tollhouse.ports import BudgetStanding
@@ -170,6 +171,7 @@ def open_desk(place: Path | str, sign_in: SignInOptions = QUICK, *, first: int =
         database, SECRET, sign_in, changed=plane.changed, random_bytes=random_bytes, now_ns=lambda: plane.now_ns
     )
     deps = ControlDeps(
+        options=ManagementOptions(requests_per_minute=10**9, failures_per_minute=10**9),
         database=database,
         server_secret=SECRET,
         master_key=MASTER_KEY,

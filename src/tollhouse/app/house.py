@@ -25,6 +25,7 @@ from tollhouse.app.identity import schemes
 from tollhouse.app.store import Store
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
+from tollhouse.controlplane.rates import ManagementOptions
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
 from tollhouse.dataplane.exchange import Exchange, Plane, PlaneOptions
 from tollhouse.dataplane.gate import EdgeOptions, Gate
@@ -284,6 +285,7 @@ class House:
                 metrics_open=self.settings.metrics_open,
                 doorkeeper=self.doorkeeper,
                 timezone=self.settings.money.timezone,
+                options=ManagementOptions(**self.settings.management.model_dump()),
             )
         )
 

@@ -14,6 +14,7 @@ Three rules, checked before a byte of the body is read:
 """
 
 import hmac
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
@@ -27,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.problems import Problem, problem_response, storage_problem
+from tollhouse.controlplane.rates import Rates, address_name
 from tollhouse.controlplane.sign_in.cookies import check_csrf, session_token
 from tollhouse.rules.roles import Action, Reach, reach, teams_within
 from tollhouse.storage import directory
@@ -165,6 +167,10 @@ class Gate:
     def __init__(self, app: ASGIApp, deps: ControlDeps) -> None:
         self.app = app
         self.deps = deps
+        options = deps.options
+        self._callers = Rates(options.requests_per_minute, options.max_names, deps.monotonic)
+        self._failures = Rates(options.failures_per_minute, options.max_names, deps.monotonic)
+        """By address."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -184,7 +190,7 @@ class Gate:
         await self.app(scope, bounded(receive, self.deps.max_body_bytes), send)
 
     async def admit(self, scope: Scope) -> Caller:
-        """Raises Problem: 400, 404, 405, 401 or 403."""
+        """Raises Problem: 400, 404, 405, 401, 403 or 429."""
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             raise Problem(400, "invalid_request", "The address holds U+0000, which is in no name.")
         permission = permission_of(scope["method"], scope["path"])
@@ -194,9 +200,7 @@ class Gate:
             return NOBODY
         if permission is Permission.OWNER_BEARER and not _shows_bearer(scope):
             raise _missing("; LiteLLM's routes have no other way in")
-        caller = await self.identify(scope)
-        if caller is NOBODY:
-            raise _missing(", a session, or the server's Unix socket")
+        caller = await self._known(scope)
         if permission is Permission.SESSION:
             if caller.session is None:
                 raise Problem(403, "session_only", "This is about a session: come with its cookie and nothing else.")
@@ -210,6 +214,34 @@ class Gate:
                 raise forbidden(caller, permission)
         elif not caller.owner and permission is not Permission.OWN_CALL:
             raise Problem(403, "owner_only", "This is for the owner: show the master key, not a virtual key.")
+        return caller
+
+    async def _known(self, scope: Scope) -> Caller:
+        """Who it is, if they do not ask too often. Who shows wrong credentials too often cannot tell whether the next
+        one is the master key; keys and sessions, which nobody guesses, stay good. Raises Problem: 401, 403 or 429.
+        """
+        address = address_name(scope.get("client"))
+        wait_s = self._failures.wait_s(address)
+        try:
+            caller = await self.identify(scope)
+            if caller is NOBODY:
+                raise _missing(", a session, or the server's Unix socket")
+        except Problem as problem:
+            if problem.status == 401:
+                self._failures.count(address)
+                if wait_s:
+                    raise _too_often("Too many wrong or missing credentials from this address.", wait_s) from None
+            raise
+        operator = caller.owner and not caller.user_id
+        if operator and _credential(scope) is None:
+            return caller  # by the Unix socket
+        if operator and wait_s:
+            raise _too_often("Too many wrong or missing credentials from this address.", wait_s)
+        name = f"key {caller.key.key_id}" if caller.key is not None else f"user {caller.user_id}"
+        wait_s = self._callers.wait_s(name)
+        if wait_s:
+            raise _too_often(f"More than {self.deps.options.requests_per_minute:,} requests a minute.", wait_s)
+        self._callers.count(name)
         return caller
 
     async def identify(self, scope: Scope) -> Caller:
@@ -320,6 +352,11 @@ def _credential(scope: Scope) -> str | None:
 
 def _shows_bearer(scope: Scope) -> bool:
     return any(name == b"authorization" and value[:7].lower() == b"bearer " for name, value in scope["headers"])
+
+
+def _too_often(what: str, wait_s: float) -> Problem:
+    wait = max(1, math.ceil(wait_s))
+    return Problem(429, "rate_limited", f"{what} Try again in {wait} s.", headers={"retry-after": str(wait)})
 
 
 def _missing(else_: str) -> Problem:

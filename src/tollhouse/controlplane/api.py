@@ -24,6 +24,8 @@ from tollhouse.controlplane import (
 )
 from tollhouse.controlplane.access import Gate
 from tollhouse.controlplane.deps import ControlDeps
+from tollhouse.controlplane.etags import Tagged
+from tollhouse.controlplane.idempotency import Once
 from tollhouse.controlplane.problems import NO_STORE
 from tollhouse.controlplane.sign_in import routes as sign_in
 from tollhouse.controlplane.sign_in import sessions
@@ -62,6 +64,8 @@ def build_api(deps: ControlDeps) -> FastAPI:
     problems.install(api)
     for router in ROUTERS:
         api.include_router(router)
+    api.add_middleware(Tagged)
+    api.add_middleware(Once, deps=deps)
     api.add_middleware(_Careful)
     api.add_middleware(Gate, deps=deps)
     return api

@@ -3,13 +3,14 @@
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
 from tollhouse.controlplane.problems import Problem
+from tollhouse.controlplane.rates import DEFAULTS, ManagementOptions
 from tollhouse.controlplane.sign_in.doorkeeper import Doorkeeper
 from tollhouse.ports import BudgetReader, LimitHolder, StatusReader
 from tollhouse.rules.limits import Room
@@ -85,6 +86,8 @@ class ControlDeps:
     metrics_open    True: /metrics answers without credentials
     doorkeeper      who lets people sign in; None: nobody does, as without a server
     timezone        whose calendar a new budget follows when nobody says
+    options         bounds of this API
+    also            what else belongs into the transaction of a change
     """
 
     database: Database
@@ -105,7 +108,10 @@ class ControlDeps:
     doorkeeper: Doorkeeper | None = None
     timezone: str = "UTC"
     max_body_bytes: int = MAX_BODY_BYTES
+    options: ManagementOptions = DEFAULTS
+    also: Callable[[Connection], None] | None = None
     now_ns: Callable[[], int] = time.time_ns
+    monotonic: Callable[[], float] = time.monotonic
     random_bytes: Callable[[int], bytes] = secrets.token_bytes
 
     async def read(self, query: Callable[[Connection], T]) -> T:
@@ -119,7 +125,15 @@ class ControlDeps:
 
         Raises StorageError; also when the change is committed but could not be made effective.
         """
-        result = await self.database.run(change)
+        also = self.also
+
+        def both(connection: Connection) -> T:
+            made = change(connection)
+            if also is not None:
+                also(connection)
+            return made
+
+        result = await self.database.run(both)
         await self.changed(touches(result))
         return result
 
@@ -127,7 +141,8 @@ class ControlDeps:
 async def deps_of(request: Request) -> ControlDeps:
     """A coroutine, for FastAPI would run a plain function in a thread."""
     deps: ControlDeps = request.app.state.deps
-    return deps
+    mark = request.scope.get("tollhouse.mark")
+    return deps if mark is None else replace(deps, also=mark)
 
 
 Deps = Annotated[ControlDeps, Depends(deps_of)]

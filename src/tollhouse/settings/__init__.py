@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from tollhouse.settings.chat import Chat
 from tollhouse.settings.jwt import JwtIssuer
+from tollhouse.settings.management import Management
 from tollhouse.settings.sections import Listen, Local, Money, ProviderSettings, Storage, Upstream
 from tollhouse.settings.sign_in import SignIn
 from tollhouse.terms.errors import SettingsError
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     storage: Storage = Storage()
     sign_in: SignIn = SignIn()
     master_key: str = Field("", repr=False)
+    management: Management = Management()
     metrics_open: bool = False
     """Whether /metrics answers without the master key."""
     count_tokens_per_minute: int = Field(1_000, ge=1)

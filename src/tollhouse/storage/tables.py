@@ -294,3 +294,14 @@ requests = Table(
 """Requests that cost nothing: refused, free of charge (`kind` is empty and `attempts` 0: no hold was ever taken), or
 their latest voided attempt. May be pruned. The indices are as the ledger's.
 """
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("name", LargeBinary, primary_key=True),
+    Column("body_digest", LargeBinary, nullable=False),
+    _number("at_ns"),
+    Column("answer", LargeBinary, nullable=False),
+    Index(None, "at_ns"),
+)
+"""What was done under which Idempotency-Key. Bounded by time and number."""
