@@ -189,6 +189,7 @@ def test_refusals_are_told_in_words_for_a_page() -> None:
             error = said(await call(running, {"messages": HELLO}))
             assert (error["code"], error["scope"]) == ("budget_exhausted", "user alice")
             assert "The budget of" in error["message"]
+            assert (error["limit"], error["unit"]) == ("0.000001", "usd")  # for words of the page's own
             assert "details" not in error
             stranger = await call(running, {"messages": HELLO}, b"x-other: 1")
             assert (stranger.status, said(stranger)["code"]) == (401, "missing_key")

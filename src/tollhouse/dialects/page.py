@@ -6,7 +6,8 @@ Model, system prompt and output cap are the operator's (`Pinned`), so a page has
 refused by name. The call is written anew for the dialect of the model's provider, whose answer and stream the page
 gets as they are; a refusal of ours is one plain object in either:
 
-    {"error": {"code": "rate_limited", "message": "…", "scope": "user alice", "retry_after_s": 12.5, "request_id": "…"}}
+    {"error": {"code": "rate_limited", "message": "…", "scope": "user alice", "limit": 10,
+               "limit_kind": "requests_per_minute", "retry_after_s": 12.5, "request_id": "…"}}
 """
 
 from typing import Any, Literal
@@ -42,6 +43,8 @@ class Talk(msgspec.Struct, forbid_unknown_fields=True):
     stream: bool = False
 
 
+TOLD = ("limit", "limit_kind", "unit", "resets_at")
+"""Of a refusal's details, what a page needs to say it in words of its own."""
 NOT_SIGNED_IN = "You are not signed in. Sign in, and try again."
 _decode = msgspec.json.Decoder(Talk).decode
 
@@ -75,9 +78,8 @@ class PageDialect:
         facts = refusal_facts(refusal)
         details = facts.pop("details", {})
         message = NOT_SIGNED_IN if refusal.code == "missing_key" else refusal.message
-        error = {"message": message, **facts, "request_id": request_id}
-        if "resets_at" in details:
-            error["resets_at"] = details["resets_at"]
+        told = {name: details[name] for name in TOLD if name in details}
+        error = {"message": message, **facts, **told, "request_id": request_id}
         return refusal.status, msgspec.json.encode({"error": error})
 
 
