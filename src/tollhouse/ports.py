@@ -4,14 +4,14 @@ Money   `Ledger`  is the database of one process today; leases of several slot i
 Rates   `Limiter` is this process's memory today; Valkey slots in behind the same calls (hence the awaits).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from tollhouse.rules.limits import Room
 from tollhouse.terms.events import Refused, Settlement
-from tollhouse.terms.people import Budget, Limits
+from tollhouse.terms.people import Budget, Limits, Team, User
 from tollhouse.terms.sessions import Session
 
 
@@ -80,6 +80,24 @@ class BudgetReader(Protocol):
 
     def standing(self, budget: Budget) -> BudgetStanding:
         """The current window of this budget."""
+
+
+class CallerStanding(msgspec.Struct, frozen=True):
+    """Who a call would belong to, and what is left to them: of each budget, and of each limit in force.
+
+    `key_id` is that of a virtual key, or says by what else they are known (a session, an issuer of tokens).
+    """
+
+    user: User
+    key_id: str
+    team: Team | None
+    plan_id: str
+    budgets: tuple[BudgetStanding, ...]
+    rooms: tuple[Room, ...]
+
+
+WhoCalls = Callable[[str, Sequence[tuple[bytes, bytes]]], Awaitable[CallerStanding]]
+"""From method and headers (names in lower case) of a request. Raises Refusal."""
 
 
 class SessionFinder(Protocol):

@@ -27,18 +27,25 @@ class Proxy:
 @contextlib.contextmanager
 def nginx(place: Path, gateway_port: int) -> Iterator[Proxy]:
     """A running nginx whose files lie in `place`. That there is none fails the test: `make test` provides it."""
+    collecting, passing = free_port(), free_port()
+    with serving(place, _config(place, gateway_port, collecting, passing), (collecting, passing)) as process:
+        yield Proxy(process, collecting=collecting, passing=passing)
+
+
+@contextlib.contextmanager
+def serving(place: Path, configuration: str, ports: tuple[int, ...]) -> "Iterator[subprocess.Popen[bytes]]":
+    """nginx with this configuration, from the moment it listens on these ports."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     assert program is not None, "nginx is missing: `make setup` provides it, or install the package nginx-light"
-    collecting, passing = free_port(), free_port()
     config = place / "nginx.conf"
-    config.write_text(_config(place, gateway_port, collecting, passing))
+    config.write_text(configuration)
     log = place / "nginx.log"
     with log.open("wb") as said:
         process = subprocess.Popen([program, "-p", f"{place}/", "-e", "stderr", "-c", str(config)], stderr=said)
     try:
-        for port in (collecting, passing):
+        for port in ports:
             _await(port, process, log)
-        yield Proxy(process, collecting=collecting, passing=passing)
+        yield process
     finally:
         process.terminate()
         process.wait(START_S)
@@ -62,21 +69,8 @@ def _await(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 def _config(place: Path, gateway_port: int, collecting: int, passing: int) -> str:
-    user = "user root;" if os.geteuid() == 0 else ""  # else its worker could not write into `place`
     return f"""
-daemon off;
-{user}
-worker_processes 1;
-pid {place}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    client_body_temp_path {place}/body;
-    proxy_temp_path {place}/proxy;
-    fastcgi_temp_path {place}/fastcgi;
-    uwsgi_temp_path {place}/uwsgi;
-    scgi_temp_path {place}/scgi;
+{beginning(place)}
     client_max_body_size 0;
     client_header_timeout 1s;
     client_body_timeout 1s;
@@ -105,4 +99,24 @@ http {{
         }}
     }}
 }}
+"""
+
+
+def beginning(place: Path) -> str:
+    """Up to and into its `http` block: one worker, whose files lie in `place`."""
+    user = "user root;" if os.geteuid() == 0 else ""  # else its worker could not write into `place`
+    return f"""
+daemon off;
+{user}
+worker_processes 1;
+pid {place}/nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    client_body_temp_path {place}/body;
+    proxy_temp_path {place}/proxy;
+    fastcgi_temp_path {place}/fastcgi;
+    uwsgi_temp_path {place}/uwsgi;
+    scgi_temp_path {place}/scgi;
 """

@@ -28,6 +28,7 @@ from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.rates import ManagementOptions
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
 from tollhouse.dataplane.exchange import Exchange, Plane, PlaneOptions
+from tollhouse.dataplane.forward_auth import who
 from tollhouse.dataplane.gate import EdgeOptions, Gate
 from tollhouse.dataplane.identify import VirtualKeyScheme
 from tollhouse.dataplane.snapshot import Snapshot
@@ -284,6 +285,7 @@ class House:
                 providers=self.fleet,
                 metrics_open=self.settings.metrics_open,
                 doorkeeper=self.doorkeeper,
+                who=partial(who, self.plane),
                 timezone=self.settings.money.timezone,
                 options=ManagementOptions(**self.settings.management.model_dump()),
             )

@@ -23,6 +23,7 @@ from tollhouse.controlplane import (
     users,
 )
 from tollhouse.controlplane.access import Gate
+from tollhouse.controlplane.authz import ForwardAuth
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.etags import Tagged
 from tollhouse.controlplane.idempotency import Once
@@ -68,6 +69,7 @@ def build_api(deps: ControlDeps) -> FastAPI:
     api.add_middleware(Once, deps=deps)
     api.add_middleware(_Careful)
     api.add_middleware(Gate, deps=deps)
+    api.add_middleware(ForwardAuth, deps=deps)
     return api
 
 

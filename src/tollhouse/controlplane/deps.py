@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 from tollhouse.controlplane.problems import Problem
 from tollhouse.controlplane.rates import DEFAULTS, ManagementOptions
 from tollhouse.controlplane.sign_in.doorkeeper import Doorkeeper
-from tollhouse.ports import BudgetReader, LimitHolder, StatusReader
+from tollhouse.ports import BudgetReader, CallerStanding, LimitHolder, StatusReader, WhoCalls
 from tollhouse.rules.limits import Room
 from tollhouse.storage.database import Database
+from tollhouse.terms.errors import Refusal
 from tollhouse.terms.people import VirtualKey
 from tollhouse.terms.providers import ProviderRow
 
@@ -69,6 +70,11 @@ async def _room_unknown(_holder: LimitHolder) -> Sequence[Room]:
     return ()
 
 
+async def _nobody(_method: str, _headers: Sequence[tuple[bytes, bytes]]) -> CallerStanding:
+    """Default of `who` where nothing is called."""
+    raise Refusal(503, "not_serving", "No gateway is running here.")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ControlDeps:
     """Narrow values and calls; the API knows nothing of who stands behind them.
@@ -85,6 +91,7 @@ class ControlDeps:
     providers       the providers in use; declared ones come and go
     metrics_open    True: /metrics answers without credentials
     doorkeeper      who lets people sign in; None: nobody does, as without a server
+    who             who a request belongs to on the data plane; refuses everybody where there is none
     timezone        whose calendar a new budget follows when nobody says
     options         bounds of this API
     also            what else belongs into the transaction of a change
@@ -106,6 +113,7 @@ class ControlDeps:
     providers: ProviderBook = _NO_PROVIDERS
     metrics_open: bool = False
     doorkeeper: Doorkeeper | None = None
+    who: WhoCalls = _nobody
     timezone: str = "UTC"
     max_body_bytes: int = MAX_BODY_BYTES
     options: ManagementOptions = DEFAULTS
