@@ -15,9 +15,11 @@ from typing import Any
 COMMANDS = {
     "serve": "Run the gateway.",
     "demo": "Run it with the embedded model and stream one governed answer.",
-    "keys": "Virtual keys: create, list, show, edit, rotate, revoke.",
+    "keys": "Virtual keys: create, mint, list, show, edit, rotate, revoke.",
     "users": "Users: create, list, show, edit, block, unblock.",
-    "budgets": "Hard caps over the organisation, a user or a key: set, list, edit, remove.",
+    "teams": "Teams: create, list, show, edit, block, unblock; add and remove members.",
+    "plans": "Plans: create, list, show, edit, remove.",
+    "budgets": "Hard caps over the organisation, a team, a user or a key: set, list, edit, remove.",
     "apply": "Make users, teams, keys, plans, budgets and providers what a YAML file says.",
     "import": "Another gateway's configuration as a file to apply: litellm.",
     "usage": "What was used and what it cost, by user, key, model, client or day.",

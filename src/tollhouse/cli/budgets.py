@@ -1,4 +1,4 @@
-"""`tollhouse budgets …`: hard caps over the organisation, a user (all their keys together) or one key."""
+"""`tollhouse budgets …`: hard caps over the organisation, a team, a user (all their keys together) or one key."""
 
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ Cap = Annotated[
 ]
 OfUser = Annotated[str | None, typer.Option("--user", help="Over all keys of this user.")]
 OfKey = Annotated[str | None, typer.Option("--key", help="Over this key (id or name).")]
+OfTeam = Annotated[str | None, typer.Option("--team", help="Over everything that counts toward this team.")]
 OfAll = Annotated[bool, typer.Option("--organisation", help="Over everybody.")]
 Edge = Annotated[
     str | None,
@@ -30,6 +31,7 @@ def set_budget(
     cap: Cap,
     user: OfUser = None,
     key: OfKey = None,
+    team: OfTeam = None,
     organisation: OfAll = False,
     timezone: Annotated[str | None, typer.Option("--timezone", help="Whose midnight: an IANA name.")] = None,
     edge: Edge = None,
@@ -38,11 +40,11 @@ def set_budget(
     as_json: options.Json = False,
 ) -> None:
     """Set a cap. One of the same unit and window that is there is changed; what was spent stays spent."""
-    if sum((user is not None, key is not None, organisation)) != 1:
-        raise typer.BadParameter("say over what, by exactly one of --user, --key, --organisation.")
+    if sum((user is not None, key is not None, team is not None, organisation)) != 1:
+        raise typer.BadParameter("say over what, by exactly one of --user, --key, --team, --organisation.")
 
     async def act(api: Api) -> Any:
-        scope, scope_id = await _scope(api, user, key)
+        scope, scope_id = await _scope(api, user, key, team)
         body = options.typed_only(scope=scope, scope_id=scope_id, amount=cap, timezone=timezone, edge=edge)
         try:
             return await api.post("/budgets", body)
@@ -64,6 +66,7 @@ def set_budget(
 def list_all(
     user: OfUser = None,
     key: OfKey = None,
+    team: OfTeam = None,
     limit: options.PageSize = 1_000,
     url: options.Url = None,
     config: options.Config = None,
@@ -72,9 +75,9 @@ def list_all(
     """List budgets with what is spent, held by calls under way, and left."""
 
     async def act(api: Api) -> list[Any]:
-        if user is None and key is None:
+        if user is None and key is None and team is None:
             return await api.pages("/budgets", limit=limit)
-        scope, scope_id = await _scope(api, user, key)
+        scope, scope_id = await _scope(api, user, key, team)
         return await api.pages("/budgets", limit=limit, scope=scope, scope_id=scope_id)
 
     budgets = call(Way(url, config), act, as_json=as_json)
@@ -125,7 +128,9 @@ def remove(
         output.print_lines(f"Removed {limit} ({removed['window']}) of {output.clean(_over(removed))}.")
 
 
-async def _scope(api: Api, user: str | None, key: str | None) -> tuple[str, str | None]:
+async def _scope(api: Api, user: str | None, key: str | None, team: str | None) -> tuple[str, str | None]:
+    if team is not None:
+        return "team", team
     if user is not None:
         return "user", user
     if key is not None:

@@ -60,6 +60,9 @@ class Api:
     async def patch(self, path: str, body: dict[str, Any]) -> Any:
         return await self._ask("PATCH", path, json=body)
 
+    async def put(self, path: str, body: dict[str, Any]) -> Any:
+        return await self._ask("PUT", path, json=body)
+
     async def delete(self, path: str) -> Any:
         return await self._ask("DELETE", path)
 

@@ -17,6 +17,8 @@ KeyName = Annotated[str, typer.Argument(metavar="KEY", help="The key's id or nam
 def create(
     name: Annotated[str, typer.Option("--name", help="What to call it.")] = "",
     user: Annotated[str, typer.Option("--user", help="Whose it is; created on first mention. Default: the name.")] = "",
+    team: options.Team = None,
+    plan: options.Plan = None,
     budget: options.BudgetText = None,
     rpm: options.Rpm = None,
     tpm: options.Tpm = None,
@@ -41,7 +43,7 @@ def create(
         models=options.models_body(models or []),
         expires=expires,
         metadata=options.metadata_body(metadata or []),
-    )
+    ) | options.or_none(team_id=team, plan_id=plan)
 
     async def act(api: Api) -> tuple[dict[str, Any], str]:
         return await api.post("/keys", body), await base_url(api)
@@ -51,6 +53,31 @@ def create(
         output.print_json({**key, "base_url": root})
         return
     _print_secret(key, root)
+
+
+@app.command("mint")
+def mint(
+    ttl: Annotated[str, typer.Option("--ttl", help="How long it works.", metavar="1h")] = "1h",
+    user: Annotated[str | None, typer.Option("--user", help="Whose it is.")] = None,
+    team: options.Team = None,
+    models: options.Models = None,
+    url: options.Url = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Print a short-lived key and nothing else, as a tool's `apiKeyHelper` wants it."""
+    models_in = options.models_body(models or [])
+    body = options.typed_only(ttl=ttl, user_id=user, models=models_in) | options.or_none(team_id=team)
+
+    async def act(api: Api) -> dict[str, Any]:
+        minted: dict[str, Any] = await api.post("/keys/mint", body)
+        return minted
+
+    minted = call(Way(url, config), act, as_json=as_json)
+    if as_json:
+        output.print_json(minted)
+    else:
+        output.print_lines(minted["key"])
 
 
 @app.command("list")
@@ -101,6 +128,8 @@ def show(key: KeyName, url: options.Url = None, config: options.Config = None, a
 def edit(
     key: KeyName,
     name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
+    team: options.Team = None,
+    plan: options.Plan = None,
     rpm: options.Rpm = None,
     tpm: options.Tpm = None,
     parallel: options.Parallel = None,
@@ -120,7 +149,7 @@ def edit(
         models=options.models_body(models or []),
         expires=expires,
         metadata=options.metadata_body(metadata or []),
-    )
+    ) | options.or_none(team_id=team, plan_id=plan)
     if not body:
         raise typer.BadParameter("say what to change, such as --rpm 60 or --models 'claude-*'.")
 
@@ -223,6 +252,8 @@ def _print_facts(key: dict[str, Any]) -> None:
     facts: list[tuple[str, object]] = [
         ("key", f"{key['name']} ({key['key_id']})" if key["name"] else key["key_id"]),
         ("user", key["user_id"]),
+        ("team", key["team_id"]),
+        ("plan", key["plan_id"]),
         ("ends in", f"…{key['hint']}"),
         ("status", key["status"]),
         ("models", ", ".join(key["models"] or ["all"])),
@@ -230,5 +261,6 @@ def _print_facts(key: dict[str, Any]) -> None:
         ("expires", output.local_time(key["expires_at"]) or "never"),
         ("old secrets", ", ".join(running_out)),
         ("metadata", ", ".join(f"{name}={value}" for name, value in key["metadata"].items())),
+        ("declared by", key["owned_by"]),
     ]
     output.print_facts([*facts, *(("budget", output.budget_line(budget)) for budget in key["budgets"])])

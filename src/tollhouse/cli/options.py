@@ -36,6 +36,10 @@ BudgetText = Annotated[
 Metadata = Annotated[
     list[str] | None, typer.Option("--metadata", help="A fact to keep with it, repeated.", metavar="NAME=VALUE")
 ]
+Plan = Annotated[str | None, typer.Option("--plan", help="The plan that holds, or none.", metavar="PLAN|none")]
+Team = Annotated[
+    str | None, typer.Option("--team", help="Which team calls count toward, or none.", metavar="TEAM|none")
+]
 PageSize = Annotated[int, typer.Option("--limit", help="At most so many rows.", min=1, max=100_000)]
 
 _NUMBER = re.compile(r"(\d[\d_]*)([kKmM]?)")
@@ -58,10 +62,11 @@ def limits_body(
         "requests_per_day": ("--rpd", rpd),
         "requests_per_month": ("--rpmonth", rpmonth),
     }
-    return {field: _limit(option, text) for field, (option, text) in typed.items() if text is not None}
+    return {field: number(option, text) for field, (option, text) in typed.items() if text is not None}
 
 
-def _limit(option: str, text: str) -> int | None:
+def number(option: str, text: str) -> int | None:
+    """A whole number, or `none`. Raises BadParameter."""
     if text.strip().lower() == "none":
         return None
     match = _NUMBER.fullmatch(text.strip())
@@ -91,3 +96,8 @@ def metadata_body(facts: list[str]) -> dict[str, Any]:
 def typed_only(**fields: Any) -> dict[str, Any]:
     """The fields somebody typed: neither None nor an empty collection."""
     return {name: value for name, value in fields.items() if value is not None and value != {} and value != []}
+
+
+def or_none(**fields: str | None) -> dict[str, str | None]:
+    """The fields somebody typed; `none` is null."""
+    return {name: None if value == "none" else value for name, value in fields.items() if value is not None}

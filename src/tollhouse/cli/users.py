@@ -9,6 +9,10 @@ from tollhouse.cli.client import Api, Way, call, segment
 
 app = typer.Typer()
 
+Role = Annotated[
+    str | None,
+    typer.Option("--role", help="What they are here.", metavar="owner|admin|member|viewer|service"),
+]
 UserName = Annotated[str, typer.Argument(metavar="USER", help="The user's id.")]
 
 
@@ -17,6 +21,9 @@ def create(
     user: UserName,
     name: Annotated[str | None, typer.Option("--name", help="A name for people.")] = None,
     email: Annotated[str | None, typer.Option("--email")] = None,
+    role: Role = None,
+    team: options.Team = None,
+    plan: options.Plan = None,
     budget: options.BudgetText = None,
     rpm: options.Rpm = None,
     tpm: options.Tpm = None,
@@ -33,10 +40,11 @@ def create(
         user_id=user,
         name=name,
         email=email,
+        role=role,
         budget=budget,
         limits=options.limits_body(rpm=rpm, tpm=tpm, parallel=parallel, rpd=rpd, rpmonth=rpmonth),
         metadata=options.metadata_body(metadata or []),
-    )
+    ) | options.or_none(team_id=team, plan_id=plan)
 
     async def act(api: Api) -> Any:
         return await api.post("/users", body)
@@ -64,13 +72,16 @@ def list_all(
         (
             user["user_id"],
             user["name"],
+            user["role"],
+            user["team_id"] or "",
+            user["plan_id"] or "",
             user["status"],
             output.limits_text(user["limits"]),
             output.local_time(user["created_at"]),
         )
         for user in users
     ]
-    columns = ("User", "Name", "Status", "Limits", "Since")
+    columns = ("User", "Name", "Role", "Team", "Plan", "Status", "Limits", "Since")
     output.print_table(columns, rows, empty="No users yet. Make one with a key: tollhouse keys create --user alice")
 
 
@@ -89,6 +100,9 @@ def edit(
     user: UserName,
     name: Annotated[str | None, typer.Option("--name", help="A name for people.")] = None,
     email: Annotated[str | None, typer.Option("--email")] = None,
+    role: Role = None,
+    team: options.Team = None,
+    plan: options.Plan = None,
     rpm: options.Rpm = None,
     tpm: options.Tpm = None,
     parallel: options.Parallel = None,
@@ -103,9 +117,10 @@ def edit(
     body = options.typed_only(
         name=name,
         email=email,
+        role=role,
         limits=options.limits_body(rpm=rpm, tpm=tpm, parallel=parallel, rpd=rpd, rpmonth=rpmonth),
         metadata=options.metadata_body(metadata or []),
-    )
+    ) | options.or_none(team_id=team, plan_id=plan)
     if not body:
         raise typer.BadParameter("say what to change, such as --rpm 60 or --name 'Alice Doe'.")
 
@@ -146,8 +161,13 @@ def _print_user(user: dict[str, Any], *, as_json: bool) -> None:
         ("user", user["user_id"]),
         ("name", user["name"]),
         ("email", user["email"]),
+        ("role", user["role"]),
+        ("team", user["team_id"]),
+        ("plan", user["plan_id"]),
         ("status", user["status"]),
         ("limits", output.limits_text(user["limits"])),
         ("metadata", ", ".join(f"{name}={value}" for name, value in user["metadata"].items())),
+        ("teams", ", ".join(f"{one['team_id']} ({one['role']})" for one in user["teams"])),
+        ("declared by", user["owned_by"]),
     ]
     output.print_facts([*facts, *(("budget", output.budget_line(budget)) for budget in user["budgets"])])

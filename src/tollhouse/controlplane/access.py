@@ -81,6 +81,7 @@ PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
     ("GET", "/api/v1/requests"): Action.READ_REQUESTS,
     ("GET", "/api/v1/requests/{request_id}"): Permission.OWN_CALL,
     ("POST", "/api/v1/keys"): Action.WRITE_KEYS,
+    ("POST", "/api/v1/keys/mint"): Action.WRITE_KEYS,
     ("GET", "/api/v1/keys"): Action.READ_KEYS,
     ("GET", "/api/v1/keys/{key_id}"): Action.READ_KEYS,
     ("PATCH", "/api/v1/keys/{key_id}"): Action.WRITE_KEYS,

@@ -5,6 +5,7 @@ that is there they may narrow what it admits, never widen it. Who leads a team d
 the team, its members' only. Plans are given to keys by who gives plans.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -189,8 +190,8 @@ def expiry_ns(text: str | None, now_ns: int) -> int | None:
     return at_s * NS_PER_S
 
 
-def new_key_id(deps: ControlDeps) -> str:
-    return f"key_{deps.random_bytes(_ID_BYTES).hex()}"
+def new_key_id(deps: ControlDeps, prefix: str = "key_") -> str:
+    return f"{prefix}{deps.random_bytes(_ID_BYTES).hex()}"
 
 
 def new_secret(deps: ControlDeps, key_id: str) -> tuple[str, KeySecret]:
@@ -201,13 +202,25 @@ def new_secret(deps: ControlDeps, key_id: str) -> tuple[str, KeySecret]:
 
 
 @router.post("", status_code=201)
-async def create_key(body: KeyIn, deps: Deps, by: By) -> KeyWithSecret:
+async def post_key(body: KeyIn, deps: Deps, by: By) -> KeyWithSecret:
     """Create a key. The answer is the only place its secret ever appears."""
+    return await create_key(body, deps, by)
+
+
+async def create_key(
+    body: KeyIn,
+    deps: ControlDeps,
+    by: Visit,
+    *,
+    id_prefix: str = "key_",
+    before: Callable[[Connection], None] = lambda _connection: None,
+) -> KeyWithSecret:
+    """Create a key whose id begins so. `before` runs in its transaction once the caller may make it. Raises Problem."""
     now_ns, caller = deps.now_ns(), by.caller
     user_id = body.user_id or caller.user_id
     if not user_id:
         raise invalid("user_id", "is missing")
-    key_id = new_key_id(deps)
+    key_id = new_key_id(deps, id_prefix)
     text, secret = new_secret(deps, key_id)
     key = VirtualKey(
         key_id,
@@ -233,6 +246,7 @@ async def create_key(body: KeyIn, deps: Deps, by: By) -> KeyWithSecret:
                     409, "user_blocked", f"The user {user_id!r} is blocked; unblock them first.", field="user_id"
                 )
         _may_carry(connection, caller, key)
+        before(connection)
         directory.create_key(connection, key, secret)
         only_new(connection, budgets)
 

@@ -24,6 +24,8 @@ class ManagementOptions(msgspec.Struct, frozen=True):
     max_names             callers and addresses that are remembered, each
     idempotency_keep_s    how long an answer can be had again by its Idempotency-Key
     idempotency_rows      how many are kept at most
+    minted_living         short-lived keys of one user that work at once
+    minted_ttl_s          how long one of them works at most
     """
 
     requests_per_minute: int = 1_200
@@ -31,6 +33,8 @@ class ManagementOptions(msgspec.Struct, frozen=True):
     max_names: int = 10_000
     idempotency_keep_s: int = 86_400
     idempotency_rows: int = 10_000
+    minted_living: int = 50
+    minted_ttl_s: int = 86_400
 
 
 DEFAULTS = ManagementOptions()

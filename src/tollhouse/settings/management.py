@@ -20,3 +20,7 @@ class Management(Section):
     """How long an answer can be had again by its Idempotency-Key."""
     idempotency_rows: int = Field(10_000, ge=1)
     """How many of them are kept; the oldest go first."""
+    minted_living: int = Field(50, ge=1)
+    """Short-lived keys of one user that work at once (`tollhouse keys mint`)."""
+    minted_ttl_s: int = Field(86_400, ge=60)
+    """Longest life of one."""

@@ -1,0 +1,211 @@
+"""`tollhouse plans …`: named bundles of limits, budgets and models; each holder has them for themselves."""
+
+from typing import Annotated, Any
+
+import typer
+
+from tollhouse.cli import options, output
+from tollhouse.cli.client import Api, Way, call, segment
+
+app = typer.Typer()
+
+PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="The plan's name.")]
+Description = Annotated[str | None, typer.Option("--description", help="What it is, for people.")]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option("--budget", help="A cap for each holder, repeated: 5/month, '1M tokens/month'; none.", metavar="CAP"),
+]
+MaxTokens = Annotated[
+    str | None, typer.Option("--max-tokens", help="Most output tokens of one call, or none.", metavar="N|none")
+]
+Edge = Annotated[
+    str | None,
+    typer.Option("--edge", help="clamp: shorten the answer; refuse: refuse the call.", metavar="clamp|refuse"),
+]
+OwnKey = Annotated[
+    str | None,
+    typer.Option(
+        "--own-key",
+        help="Whether the user's own provider key pays.",
+        metavar="never|own_first|shared_first|own_only",
+    ),
+]
+Without = Annotated[
+    str | None,
+    typer.Option("--without-own-key", help="The plan that holds while they have stored none.", metavar="PLAN|none"),
+]
+
+
+@app.command("create")
+def create(
+    plan: PlanName,
+    description: Description = None,
+    budget: Budgets = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    parallel: options.Parallel = None,
+    rpd: options.Rpd = None,
+    rpmonth: options.Rpmonth = None,
+    models: options.Models = None,
+    max_tokens: MaxTokens = None,
+    edge: Edge = None,
+    own_key: OwnKey = None,
+    without_own_key: Without = None,
+    url: options.Url = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Create a plan. Give it: tollhouse users edit USER --plan PLAN."""
+    limits = options.limits_body(rpm=rpm, tpm=tpm, parallel=parallel, rpd=rpd, rpmonth=rpmonth)
+    body = {"plan_id": plan} | _body(description, budget, limits, models, max_tokens, edge, own_key, without_own_key)
+
+    async def act(api: Api) -> Any:
+        return await api.post("/plans", body)
+
+    _print_plan(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+
+
+@app.command("edit")
+def edit(
+    plan: PlanName,
+    description: Description = None,
+    budget: Budgets = None,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    parallel: options.Parallel = None,
+    rpd: options.Rpd = None,
+    rpmonth: options.Rpmonth = None,
+    models: options.Models = None,
+    max_tokens: MaxTokens = None,
+    edge: Edge = None,
+    own_key: OwnKey = None,
+    without_own_key: Without = None,
+    url: options.Url = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Change a plan; its holders have it on their next call."""
+    limits = options.limits_body(rpm=rpm, tpm=tpm, parallel=parallel, rpd=rpd, rpmonth=rpmonth)
+    body = _body(description, budget, limits, models, max_tokens, edge, own_key, without_own_key)
+    if not body:
+        raise typer.BadParameter("say what to change, such as --rpm 60 or --budget '2M tokens/month'.")
+
+    async def act(api: Api) -> Any:
+        return await api.patch(f"/plans/{segment(plan)}", body)
+
+    _print_plan(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+
+
+def _body(
+    description: str | None,
+    budgets: list[str] | None,
+    limits: dict[str, int | None],
+    models: list[str] | None,
+    max_tokens: str | None,
+    edge: str | None,
+    own_key: str | None,
+    without_own_key: str | None,
+) -> dict[str, Any]:
+    """What was typed; `none` takes something away. Raises BadParameter."""
+    body = options.typed_only(
+        description=description,
+        limits=limits,
+        models=options.models_body(models or []),
+        edge=edge,
+        own_key=own_key,
+    )
+    if budgets:
+        body["budgets"] = [] if budgets == ["none"] else budgets
+    if max_tokens is not None:
+        body["max_output_tokens"] = options.number("--max-tokens", max_tokens)
+    return body | options.or_none(without_own_key=without_own_key)
+
+
+@app.command("list")
+def list_all(
+    limit: options.PageSize = 1_000,
+    url: options.Url = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """List plans."""
+
+    async def act(api: Api) -> list[Any]:
+        return await api.pages("/plans", limit=limit)
+
+    plans = call(Way(url, config), act, as_json=as_json)
+    if as_json:
+        output.print_json({"items": plans})
+        return
+    rows = [
+        (
+            plan["plan_id"],
+            output.limits_text(plan["limits"]),
+            _budgets(plan),
+            _cap(plan),
+            ", ".join(plan["models"] or ["all"]),
+            plan["own_key"],
+            plan["description"],
+        )
+        for plan in plans
+    ]
+    columns = ("Plan", "Limits", "Budgets", "Output", "Models", "Own key", "")
+    output.print_table(columns, rows, empty="No plans yet. Make some: tollhouse apply -f examples/plans.yaml")
+
+
+@app.command("show")
+def show(plan: PlanName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False) -> None:
+    """Show one plan."""
+
+    async def act(api: Api) -> Any:
+        return await api.get(f"/plans/{segment(plan)}")
+
+    _print_plan(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+
+
+@app.command("remove")
+def remove(
+    plan: PlanName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False
+) -> None:
+    """Remove a plan that nobody holds."""
+
+    async def act(api: Api) -> Any:
+        shown = await api.get(f"/plans/{segment(plan)}")
+        await api.delete(f"/plans/{segment(plan)}")
+        return shown
+
+    removed = call(Way(url, config), act, as_json=as_json)
+    if as_json:
+        output.print_json({"removed": removed})
+    else:
+        output.print_lines(f"Removed the plan {output.clean(plan)}.")
+
+
+def _budgets(plan: dict[str, Any]) -> str:
+    found = [f"{output.amount(one['limit'], one['unit'])}/{one['window']}" for one in plan["budgets"]]
+    return ", ".join(found) or output.NO_LIMIT
+
+
+def _cap(plan: dict[str, Any]) -> str:
+    cap = plan["max_output_tokens"]
+    return output.NO_LIMIT if cap is None else f"{cap:,} tokens"
+
+
+def _print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(plan)
+        return
+    output.print_facts(
+        [
+            ("plan", plan["plan_id"]),
+            ("description", plan["description"]),
+            ("limits", output.limits_text(plan["limits"])),
+            ("budgets", f"{_budgets(plan)} each"),
+            ("longest answer", _cap(plan)),
+            ("models", ", ".join(plan["models"] or ["all"])),
+            ("beyond", plan["edge"]),
+            ("own key", plan["own_key"]),
+            ("without one", plan["without_own_key"]),
+            ("declared by", plan["owned_by"]),
+        ]
+    )
