@@ -172,6 +172,17 @@ def test_an_owner_whose_connections_were_cut_gets_the_database_back(url: str, po
     database.close()
 
 
+def test_an_owner_takes_the_lock_from_a_session_that_only_the_server_still_has(url: str) -> None:
+    database = Database.open(url, DatabaseOptions(owner_wait_s=0.05))
+    with database._engines.writer.connect() as lost:
+        former: Any = lost.connection.driver_connection
+        lost.detach()
+        assert database.run_sync(one) == 1
+        with pytest.raises(psycopg.OperationalError):
+            former.execute("SELECT 1")
+    database.close()
+
+
 def test_an_owner_that_lost_the_database_to_another_writes_no_more(url: str, postgres: Postgres) -> None:
     former = Database.open(url, DatabaseOptions(owner_wait_s=0.05))
     postgres.cut(url)

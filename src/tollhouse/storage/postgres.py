@@ -2,7 +2,8 @@
 
     owner     the writing session holds an advisory lock for as long as it lives. Nothing is written by a session that
               does not hold it, so there is one gateway at a time: a second one is refused, a crashed one's lock is gone
-              with its session, and whoever lost their connection must get the lock again before writing on.
+              with its session, and whoever lost their connection must get the lock again before writing on (if need be
+              from their own former session, when only the server still has that).
     durable   synchronous_commit=on: a commit is on the server's disk before it returns.
     bounded   connecting, waiting for the owner before, statements, a transaction without a statement, and a peer that
               has fallen silent: each has its time.
@@ -110,6 +111,8 @@ class _Session:
 
     def __init__(self, place: str, options: DatabaseOptions) -> None:
         self._place = place
+        self._former: tuple[Any, ...] | None = None
+        """The session that had the lock for us before, until we know that it is gone."""
         limit_ms, silence_s = round(options.query_limit_s * _MS), options.silence_s
         self._settings = {
             "synchronous_commit": "on",
@@ -130,11 +133,15 @@ class _Session:
         """The session that writes: only as the database's one owner. Raises StorageError when it has another."""
         with _closed_unless_good(connection):
             self._prepare(connection, self._settings)
+            if self._former is not None:
+                _end(connection, self._former)
             if not _locked(connection):
                 raise StorageError(
                     f"another gateway has the database {self._place}: connected from {_owner(connection)}. One gateway "
                     "works on a database: stop the other one, or give this one a database of its own"
                 )
+            self._former = connection.execute(_OURSELVES).fetchone()
+            connection.commit()
 
     def _prepare(self, connection: "psycopg.Connection[Any]", settings: dict[str, str]) -> None:
         calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
@@ -169,6 +176,17 @@ def _locked(connection: "psycopg.Connection[Any]") -> bool:
     except LockNotAvailable:
         return False
     return True
+
+
+_OURSELVES = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+
+
+def _end(connection: "psycopg.Connection[Any]", former: tuple[Any, ...]) -> None:
+    """A session that we lost need not be lost to the server, which may wait for its network or still work for it."""
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s", former
+    )
+    connection.commit()
 
 
 def _owner(connection: "psycopg.Connection[Any]") -> str:
