@@ -34,7 +34,7 @@ class Ticket(Protocol):
         """Room left in the tightest request limit at the time the ticket was taken; None without request limits."""
 
 
-class LimitStanding(msgspec.Struct, frozen=True):
+class LimitStanding(msgspec.Struct, frozen=True, gc=False):
     """For `x-ratelimit-*` headers."""
 
     limit: int

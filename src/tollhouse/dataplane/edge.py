@@ -112,9 +112,10 @@ class Edge(Farewell):
         if self.deaf:
             return
         if self.phase is IDLE:
-            head = self.heads.known(data)
+            heads = self.heads
+            head = heads.known(data)
             if head is not None:
-                data = data[self.heads.body_at :]
+                data = data[heads.body_at :]
                 if len(data) == head.content_length and self.gate.has_room(len(data)):
                     self.whole(head, data)
                     return

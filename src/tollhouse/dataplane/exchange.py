@@ -43,6 +43,8 @@ from tollhouse.upstream.pool import Pool
 NOTHING_SEEN = Seen()
 """Shared: an attempt that never got an answer."""
 
+COUNT_TOKENS, MODELS = Endpoint.COUNT_TOKENS, Endpoint.MODELS
+
 log = logging.getLogger("tollhouse.dataplane")
 
 TOKENS_PER_MINUTE_OUTPUT_ESTIMATE = 1_000
@@ -161,7 +163,7 @@ class Exchange(Visitor):
             ask = self.ask = self.dialect.read(self.whole_body())
             attempt = plane.planner.plan(ask.model, self.route.endpoint)[0]
             admit(principal, attempt)
-            if self.route.endpoint is Endpoint.COUNT_TOKENS:
+            if self.route.endpoint is COUNT_TOKENS:
                 await count_tokens(self, principal, attempt)
                 return
             self.ticket = await plane.limiter.take(principal.holders, estimate_tokens(ask))
@@ -279,7 +281,7 @@ class Exchange(Visitor):
         if principal is None or self.response_complete:
             return
         if self.route.aside:
-            if self.route.endpoint is Endpoint.MODELS:
+            if self.route.endpoint is MODELS:
                 answer_models(self, principal)
                 return
             if not recast(self):

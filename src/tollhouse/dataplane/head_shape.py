@@ -20,6 +20,8 @@ DROPPED = HOP_BY_HOP | {
 DROPPED_PREFIXES = (b"anthropic-ratelimit-", b"x-ratelimit-", b"access-control-", b"x-tollhouse-")
 """Limits of the shared key say nothing to one of its users; CORS is decided here."""
 
+EVENT_STREAM = b"text/event-stream"
+"""With this a content type begins, in any case and whatever follows."""
 HEADS_REMEMBERED = 128
 """By the names in them."""
 
@@ -47,7 +49,3 @@ def line_of(name: bytes) -> bytes:
     if name in DROPPED or name.startswith(DROPPED_PREFIXES):
         return b"%.0b"
     return name.replace(b"%", b"%%") + b": %b\r\n"
-
-
-def is_event_stream(content_type: bytes) -> bool:
-    return content_type[:17].lower() == b"text/event-stream"

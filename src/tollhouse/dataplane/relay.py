@@ -15,7 +15,7 @@ is read and metered but goes nowhere ("drained").
 from typing import TYPE_CHECKING
 
 from tollhouse.dataplane import answer_headers
-from tollhouse.dataplane.head_shape import NO_HEADERS, is_event_stream, shape_of
+from tollhouse.dataplane.head_shape import EVENT_STREAM, NO_HEADERS, shape_of
 from tollhouse.dialects.dialect import StreamMeter
 from tollhouse.rules.metering import COMPLETE
 from tollhouse.terms.seen import Seen
@@ -74,7 +74,8 @@ class Relay(Call):
             self.unreadable = True  # compressed although identity was asked for: relayed, and settled at the bound
         if shape.request_id_at is not None:
             self.upstream_request_id = values[shape.request_id_at].decode("latin-1")[:128]
-        if shape.type_at is not None and is_event_stream(values[shape.type_at]) and status < 300 and status != 204:
+        at = shape.type_at
+        if at is not None and values[at][:17].lower() == EVENT_STREAM and status < 300 and status != 204:
             self.streaming = True
             if not self.unreadable:
                 self.meter = self.exchange.dialect.stream_meter(swallow_usage=self.swallow_usage)

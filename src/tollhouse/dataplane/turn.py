@@ -93,7 +93,9 @@ class Turn:
             if permit.unrecorded:
                 call.refuse(unrecorded())
             else:
-                call.transmit()
+                connection = call.connection
+                if connection is not None:  # else given up meanwhile, or about to get another
+                    connection.transmit(call)
         answers, self._answers = self._answers, []
         for transport, data in answers:
             if not transport.is_closing():

@@ -29,7 +29,6 @@ from tollhouse.dialects.splice import splice
 from tollhouse.terms.ask import Ask, ServerTool
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.names import DialectName
-from tollhouse.terms.seen import Seen
 
 
 class Block(msgspec.Struct, gc=False):
@@ -196,8 +195,7 @@ class AnthropicDialect:
     def stream_meter(self, *, swallow_usage: bool) -> StreamMeter:
         return AnthropicMeter()
 
-    def read_answer(self, body: bytes) -> Seen:
-        return read_message(body)
+    read_answer = staticmethod(read_message)
 
     def refusal(self, refusal: Refusal, request_id: str) -> tuple[int, bytes]:
         kind = "api_error" if refusal.status >= 500 else "invalid_request_error"

@@ -73,7 +73,12 @@ class MemoryTicket:
                 state.in_flight -= 1
             difference = tokens_used - self._estimate
             for chunk in self._chunks:
-                chunk.correct(difference)
+                home = chunk.home
+                if home is not None:  # as `correct`, of nearly all
+                    home.total += difference
+                    chunk.weight += difference
+                else:
+                    chunk.correct(difference)
 
     def remaining(self) -> LimitStanding | None:
         """`reset_s` is when the limit would be wholly free again if nobody came."""

@@ -116,6 +116,7 @@ class Connection(asyncio.Protocol):
     # --- sending
 
     def transmit(self, call: Call) -> None:
+        """Its turn has come: send it now."""
         assert self.transport is not None
         if self.ended:
             return  # `connection_lost` is on its way, and sends it again elsewhere
