@@ -24,7 +24,8 @@ class Heard(Call):
     """A call that keeps what it is told."""
 
     def __init__(self) -> None:
-        super().__init__(asyncio.get_running_loop().create_future())
+        super().__init__()
+        self.ends: list[Exception | None] = []
         self.message = (b"x",)
         self.told: list[Any] = []
         self.text = b""
@@ -34,6 +35,9 @@ class Heard(Call):
 
     def body(self, data: bytes) -> None:
         self.text += data
+
+    def over(self, error: Exception | None) -> None:
+        self.ends.append(error)
 
 
 class Wire(asyncio.Transport):
@@ -61,9 +65,7 @@ async def outcome(pool: Pool, data: bytes, form: AnswerForm | None) -> tuple[Any
     call.connection = connection
     call.transmit()
     connection.data_received(data)
-    over = call.done.done()
-    error = call.done.exception() if over else None
-    return call.told, call.text, over, str(error), connection in slot.idle, connection.ended
+    return call.told, call.text, str(call.ends), connection in slot.idle, connection.ended
 
 
 def learned(data: bytes) -> AnswerForm:

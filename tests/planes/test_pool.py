@@ -30,7 +30,8 @@ class Heard(Call):
     """A call that keeps everything it is told."""
 
     def __init__(self, message: bytes) -> None:
-        super().__init__(asyncio.get_running_loop().create_future())
+        super().__init__()
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.message = (message,)
         self.heads: list[tuple[int, list[tuple[bytes, bytes]]]] = []
         self.pieces: list[bytes] = []
@@ -42,6 +43,15 @@ class Heard(Call):
         assert self.heads
         self.pieces.append(data)
 
+    def over(self, error: Exception | None) -> None:
+        if self.done.done():  # a test may have cancelled it
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+            self.done.exception()  # nobody need ask for it
+
     @property
     def status(self) -> int:
         ((status, _),) = self.heads
@@ -52,9 +62,19 @@ class Heard(Call):
         return b"".join(self.pieces)
 
 
-async def start(pool: Pool, origin: Origin, message: bytes = REQUEST) -> tuple[Call, Heard]:
+async def begin(pool: Pool, origin: Origin, call: Call) -> None:
+    starting = pool.start(PERMIT, origin, call)
+    if starting is not None:
+        try:
+            await starting
+        except asyncio.CancelledError:
+            call.abort(UpstreamClosed("given up", sent=False))
+            raise
+
+
+async def start(pool: Pool, origin: Origin, message: bytes = REQUEST) -> tuple[Heard, Heard]:
     heard = Heard(message)
-    await pool.start(PERMIT, origin, heard)
+    await begin(pool, origin, heard)
     return heard, heard
 
 
@@ -630,11 +650,11 @@ def test_abort_at_every_moment() -> None:
             origin = at(provider.port, max_connections=1)
             unsent = Heard(REQUEST)
             unsent.abort(UpstreamClosed("early", sent=True))
-            await pool.start(PERMIT, origin, unsent)
+            await begin(pool, origin, unsent)
             assert not (await failure_of(unsent)).sent
             call, _ = await start(pool, origin)
             waiting = Heard(REQUEST)
-            task = asyncio.ensure_future(pool.start(PERMIT, origin, waiting))
+            task = asyncio.ensure_future(begin(pool, origin, waiting))
             await asyncio.sleep(0.02)
             waiting.abort(UpstreamClosed("while waiting", sent=True))
             call.abort(gone)

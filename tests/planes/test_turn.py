@@ -63,7 +63,7 @@ def test_all_records_of_a_turn_are_one_write_and_come_before_all_bytes() -> None
         turn = Turn(Books(told), loop)
         for number in range(3):
             turn.append(hold(number))
-            call = Call(loop.create_future())
+            call = Call()
             call.message = (b"call %d" % number,)
             call.connection = Carrier(told)  # type: ignore[assignment]
             turn.call(Hold(hold(number)), call)

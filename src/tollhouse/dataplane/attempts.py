@@ -38,8 +38,12 @@ async def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Att
     del body  # a long stream must not hold a large body
     if exchange.disconnected:
         raise UpstreamClosed("the client is gone", sent=False)
-    await exchange.plane.pool.start(hold, attempt.provider.origin, relay)
-    await relay.done
+    starting = exchange.plane.pool.start(hold, attempt.provider.origin, relay)
+    if starting is not None:
+        await starting
+    await relay
+    if relay.failure is not None:
+        relay.check()
 
 
 def request_bytes(head: RequestHead, lane: Lane, body: bytes) -> tuple[bytes, ...]:

@@ -40,8 +40,12 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
         relay = exchange.relay = Relay(exchange, swallow_usage=False)
         model = attempt.upstream_model if attempt.upstream_model != ask.model else None
         relay.message = request_bytes(exchange.head, attempt.lane, exchange.dialect.edit(body, ask, model=model))
-        await plane.pool.start(COUNTING, attempt.provider.origin, relay)
-        await relay.done
+        starting = plane.pool.start(COUNTING, attempt.provider.origin, relay)
+        if starting is not None:
+            await starting
+        await relay
+        if relay.failure is not None:
+            relay.check()
         if relay.begun:
             exchange.end_stream()
             return

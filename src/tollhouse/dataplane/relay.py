@@ -12,6 +12,7 @@ client a `ping` of its dialect, at an event boundary only. When the client is go
 is read and metered but goes nowhere ("drained").
 """
 
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 from tollhouse.dataplane import answer_headers
@@ -29,10 +30,12 @@ class Relay(Call):
     """One attempt, and what becomes of its answer."""
 
     __slots__ = (
+        "_asyncio_future_blocking",
         "begun",
         "buffer",
         "buffered_bytes",
         "exchange",
+        "failure",
         "last_at",
         "meter",
         "relayed_bytes",
@@ -44,10 +47,11 @@ class Relay(Call):
         "unreadable",
         "upstream_request_id",
         "values",
+        "waiter",
     )
 
     def __init__(self, exchange: "Exchange", *, swallow_usage: bool) -> None:
-        Call.__init__(self, exchange.edge.loop.create_future())
+        Call.__init__(self)
         self.exchange = exchange
         self.swallow_usage = swallow_usage
         self.meter: StreamMeter | None = None
@@ -63,6 +67,39 @@ class Relay(Call):
         self.relayed_bytes = 0
         self.last_at = 0.0
         self.upstream_request_id = ""
+        self.failure: Exception | None = None
+        self.waiter: Callable[[], None] | None = None
+
+    # --- its end, which the story waits for
+
+    def __await__(self) -> "Generator[Relay, None, None]":
+        """Return when it is over; `check` says how it ended. For a story alone (see `telling`), not for a Task: the
+        story of a whole answer goes on at once, inside the callback that brought its last byte, without a Future's turn
+        through the loop.
+        """
+        return iter(() if self.ended else (self,))  # type: ignore[return-value]  # a generator would cost twice that
+
+    def add_done_callback(self, go_on: Callable[[], None]) -> None:
+        self.waiter = go_on
+
+    def over(self, error: Exception | None) -> None:
+        self.failure = error
+        go_on, self.waiter = self.waiter, None
+        if go_on is None:
+            return
+        if error is None:
+            go_on()
+        else:  # whoever gave it up has things to do first
+            self.exchange.edge.loop.call_soon(go_on)
+
+    def check(self) -> None:
+        """Raises what ended it early."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # which knows this frame by its traceback
 
     # --- as it comes
 

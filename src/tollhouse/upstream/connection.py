@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 class Call:
     """One request on its way: what to send, what to do with its answer, when to give up.
 
-    `head` and `body` are called from the event loop, as the answer comes; they must not raise and must not block.
+    `head`, `body` and at last `over` are called from the event loop, as the answer comes; they must not raise and must
+    not block.
     """
 
-    __slots__ = ("connection", "deadline", "done", "ended_by_close", "first_byte_at", "message", "sent_at")
+    __slots__ = ("connection", "deadline", "ended", "ended_by_close", "first_byte_at", "message", "sent_at")
 
-    def __init__(self, done: "asyncio.Future[None]") -> None:
+    def __init__(self) -> None:
         self.message: tuple[bytes, ...] = ()
         """The whole request, in pieces."""
-        self.done = done
+        self.ended = False
         self.connection: Connection | None = None
         self.sent_at = 0.0
         self.first_byte_at = 0.0
@@ -39,6 +40,16 @@ class Call:
     def body(self, data: bytes) -> None:
         """Some bytes of the body."""
         raise NotImplementedError
+
+    def over(self, error: Exception | None) -> None:
+        """Nothing comes any more: the answer was whole, or this ended it. Called once."""
+        raise NotImplementedError
+
+    def end(self, error: Exception | None = None) -> None:
+        """It is over; only the first reason counts."""
+        if not self.ended:
+            self.ended = True
+            self.over(error)
 
     def pause(self) -> None:
         """The client reads too slowly: stop reading from the provider."""
@@ -55,7 +66,7 @@ class Call:
             self.connection.transmit(self)
 
     def abort(self, error: UpstreamError) -> None:
-        """Give up now: the connection is cut and `done` fails with this error."""
+        """Give up now: the connection is cut, and this error is how it ended."""
         error.sent = self.sent_at > 0
         self.refuse(error)
 
@@ -63,8 +74,8 @@ class Call:
         """As `abort`, for a reason that is not the provider's."""
         if self.connection is not None:
             self.connection.fail(error)
-        elif not self.done.done():
-            self.done.set_exception(error)
+        else:
+            self.end(error)
 
 
 class Connection(asyncio.Protocol):
@@ -178,17 +189,18 @@ class Connection(asyncio.Protocol):
         call = self.call
         if call is not None:
             self.detach(call)
-            if self.reused and not self.bytes_in and not call.done.done() and self.slot.may_send_again(call):
+            if self.reused and not self.bytes_in and not call.ended and self.slot.may_send_again(call):
                 self.slot.send_again(self, call)
                 return
-            if not call.done.done():
-                if self.head_done and self.until_close and error is None:
-                    call.ended_by_close = True
-                    call.done.set_result(None)
-                else:
-                    reason = f"the provider closed the connection ({error or 'end of stream'})"
-                    call.done.set_exception(UpstreamClosed(reason, sent=call.sent_at > 0))
         self.slot.forget(self)
+        if call is None:
+            return
+        if self.head_done and self.until_close and error is None:
+            call.ended_by_close = True
+            call.end()
+        else:
+            reason = f"the provider closed the connection ({error or 'end of stream'})"
+            call.end(UpstreamClosed(reason, sent=call.sent_at > 0))
 
     # --- httptools callbacks
 
@@ -235,9 +247,10 @@ class Connection(asyncio.Protocol):
         call.head(form.status, form.names, values)
         if body and call.connection is self:  # else it was given up meanwhile
             call.body(body)
-        self.end(call)
+        self.detach(call)
         if not self.ended:
             self.give_back()
+        call.end()
 
     def deliver(self, call: Call) -> None:
         pieces = self.pieces
@@ -250,19 +263,13 @@ class Connection(asyncio.Protocol):
     def complete(self, call: Call) -> None:
         """The answer is whole: the connection goes back to its slot or is closed."""
         keep = self.keep and not self.until_close and not self.ended
-        self.end(call)
+        self.detach(call)
         if keep:
             self.reset_for_reuse()
             self.give_back()
         else:
             self.close()
-
-    def end(self, call: Call) -> None:
-        self.call = None
-        call.connection = None
-        self.pool.busy.discard(self)
-        if not call.done.done():
-            call.done.set_result(None)
+        call.end()
 
     def give_back(self) -> None:
         if self.paused:
@@ -284,9 +291,9 @@ class Connection(asyncio.Protocol):
         call = self.call
         if call is not None:
             self.detach(call)
-            if not call.done.done():
-                call.done.set_exception(error)
         self.close()
+        if call is not None:
+            call.end(error)
 
     def close(self) -> None:
         """Cut the connection. Abort, not close: a graceful close waits for unsent bytes nobody wants."""

@@ -62,31 +62,35 @@ class Pool:
         self._retired: set[Origin] = set()
         self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
 
-    async def start(self, permit: Permit, origin: Origin, call: Call) -> None:
-        """Find it a connection and return at once; the call is told of the answer, `call.done` ends when that does.
+    def start(self, permit: Permit, origin: Origin, call: Call) -> "asyncio.Task[None] | None":
+        """Send it: now if a connection is free, else by the Task that is to be awaited. The call is told of the answer.
 
-        `permit` is the proof that money is held (or none is needed): without it nothing can be sent. Raises
-        UpstreamError before anything was sent; later failures come out of `call.done`.
+        `permit` is the proof that money is held (or none is needed): without it nothing can be sent. The Task raises
+        UpstreamError before anything was sent; of later failures the call is told. Who no longer wants to wait for the
+        Task gives the call up.
         """
         assert permit is not None
         slot = self._slots.get(origin) or self._slots.setdefault(origin, Slot(self, origin))
-        connection = slot.take_idle() or await self._acquire(slot)
-        if call.done.done():  # given up meanwhile
+        connection = slot.take_idle()
+        if connection is None:
+            return self.loop.create_task(self._start_later(slot, permit, call))
+        if call.ended:
             slot.give_back(connection)
         else:
             connection.call = call  # which this connection is for alone from now on
             call.connection = connection
             self._depart(permit, call)
+        return None
 
-    async def _acquire(self, slot: Slot) -> Connection:
-        """In a Task of its own: its timeouts need one around them, and who calls here may have none."""
-        acquiring = self.loop.create_task(slot.acquire())
-        try:
-            return await acquiring
-        except asyncio.CancelledError:
-            if not acquiring.cancelled() and acquiring.exception() is None:
-                slot.give_back(acquiring.result())  # it came while we gave up
-            raise
+    async def _start_later(self, slot: Slot, permit: Permit, call: Call) -> None:
+        """In a Task of its own: the timeouts of `acquire` need one around them, and who calls here may have none."""
+        connection = await slot.acquire()
+        if call.ended:  # given up meanwhile
+            slot.give_back(connection)
+        else:
+            connection.call = call
+            call.connection = connection
+            self._depart(permit, call)
 
     async def open_connection(self, slot: Slot) -> Connection:
         origin = slot.origin

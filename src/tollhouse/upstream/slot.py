@@ -189,13 +189,12 @@ class Slot:
             connection = await self.connect(self.pool.loop.time() + self.pool.options.connect_timeout_s)
         except UpstreamError as error:
             error.sent = True  # the dead connection may have carried it to someone
-            if not call.done.done():
-                call.done.set_exception(error)
+            call.end(error)
             return
         except asyncio.CancelledError:
             call.abort(UpstreamClosed(CLOSING, sent=True))
             raise
-        if call.done.done():  # the client left meanwhile
+        if call.ended:  # the client left meanwhile
             self.give_back(connection)
         else:
             connection.call = call
