@@ -64,8 +64,8 @@ class Journal(Protocol):
 class Outbox(Protocol):
     """Where settlements wait for the ledger."""
 
-    @property
-    def full(self) -> bool: ...
+    full: bool
+    """The ledger does not keep up: take no new holds."""
 
     def put(self, settlement: Settlement) -> None: ...
 

@@ -25,7 +25,7 @@ async def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Att
     assert attempt.lane is not None
     exchange.provider_name = attempt.provider.name
     cap, add_usage = hold.cap, ask.stream and not ask.include_usage
-    body = exchange.whole_body()
+    body = exchange.body[0]  # whole, since it was read
     if cap.edit or add_usage or attempt.upstream_model != ask.model:
         body = exchange.dialect.edit(
             body,

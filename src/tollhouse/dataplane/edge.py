@@ -116,7 +116,13 @@ class Edge(Farewell):
             head = heads.known(data)
             if head is not None:
                 data = data[heads.body_at :]
-                if len(data) == head.content_length and self.gate.has_room(len(data)):
+                size, gate = len(data), self.gate
+                options = gate.options
+                if (
+                    size == head.content_length
+                    and size <= options.max_body_bytes
+                    and gate.buffered_bytes + size <= options.max_buffered_bytes
+                ):
                     self.whole(head, data)
                     return
                 self.lacking_bytes = head.content_length

@@ -24,7 +24,7 @@ from tollhouse.dataplane.holds import MoneyHold
 from tollhouse.dataplane.identify import NotYet, Scheme, Unwelcome, identify
 from tollhouse.dataplane.page_chat import recast
 from tollhouse.dataplane.plan import Attempt, Planner
-from tollhouse.dataplane.relay import Relay
+from tollhouse.dataplane.relay import NOTHING_SEEN, Relay
 from tollhouse.dataplane.snapshot import Principal
 from tollhouse.dataplane.visitor import Visitor
 from tollhouse.dialects.dialect import Dialect
@@ -37,11 +37,7 @@ from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import Refusal, UpstreamClosed, UpstreamError, UpstreamTimeout
 from tollhouse.terms.events import Refused, Settlement
 from tollhouse.terms.names import DialectName, Endpoint
-from tollhouse.terms.seen import Seen
 from tollhouse.upstream.pool import Pool
-
-NOTHING_SEEN = Seen()
-"""Shared: an attempt that never got an answer."""
 
 COUNT_TOKENS, MODELS = Endpoint.COUNT_TOKENS, Endpoint.MODELS
 
@@ -168,7 +164,7 @@ class Exchange(Visitor):
                 return
             self.ticket = await plane.limiter.take(principal.holders, estimate_tokens(ask))
             hold = self.hold = await plane.accounts.reserve(principal, ask, attempt, self)
-            self.relay = relay = Relay(self, swallow_usage=ask.stream and not ask.include_usage)
+            self.relay = relay = Relay(self)
             await send(self, hold, relay, attempt, ask)
             self.finish(relay)
         except Refusal as refusal:
@@ -242,7 +238,8 @@ class Exchange(Visitor):
 
     def release(self) -> None:
         """The end, however it came: a place in a limit that no settlement gave back is given back."""
-        self.gate.left_behind.discard(self)
+        if self.disconnected:
+            self.gate.left_behind.discard(self)
         if self.patience is not None:
             self.patience.cancel()  # it would keep all of this in memory for nothing
         if self.hold is None and self.ticket is not None:

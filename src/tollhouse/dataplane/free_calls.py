@@ -37,7 +37,7 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
     exchange.provider_name = attempt.provider.name
     body = exchange.whole_body()
     if attempt.lane is not None:
-        relay = exchange.relay = Relay(exchange, swallow_usage=False)
+        relay = exchange.relay = Relay(exchange)
         model = attempt.upstream_model if attempt.upstream_model != ask.model else None
         relay.message = request_bytes(exchange.head, attempt.lane, exchange.dialect.edit(body, ask, model=model))
         starting = plane.pool.start(COUNTING, attempt.provider.origin, relay)

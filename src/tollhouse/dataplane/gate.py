@@ -88,11 +88,6 @@ class Gate:
         self._pause_s = SWEEP_S
         self._timer: asyncio.TimerHandle | None = loop.call_later(SWEEP_S, self._sweep)
 
-    def has_room(self, body_bytes: int) -> bool:
-        """Whether a body of this size may be kept, by itself and beside all others."""
-        options = self.options
-        return body_bytes <= options.max_body_bytes and self.buffered_bytes + body_bytes <= options.max_buffered_bytes
-
     def _sweep(self) -> None:
         """Look at every connection once in SWEEP_S; at many of them in slices, so that no call waits for thousands."""
         if not self._to_sweep:

@@ -113,10 +113,12 @@ class MoneyHold(Hold):
         nusd = cap.nusd
         for account in purse.usd:
             account.free -= nusd
-        for account in purse.tokens:
-            account.free -= cap.tokens
-        for account in purse.requests:
-            account.free -= 1
+        if purse.tokens:  # of most there are none, and to go through none costs more than to ask
+            for account in purse.tokens:
+                account.free -= cap.tokens
+        if purse.requests:
+            for account in purse.requests:
+                account.free -= 1
 
     def give_back(self, nusd: int, tokens: int, requests: int) -> None:
         """End the hold: post these amounts, free the rest."""
@@ -125,12 +127,14 @@ class MoneyHold(Hold):
         for account in purse.usd:
             account.posted += nusd
             account.free += rest
-        for account in purse.tokens:
-            account.posted += tokens
-            account.free += cap.tokens - tokens
-        for account in purse.requests:
-            account.posted += requests
-            account.free += 1 - requests
+        if purse.tokens:
+            for account in purse.tokens:
+                account.posted += tokens
+                account.free += cap.tokens - tokens
+        if purse.requests:
+            for account in purse.requests:
+                account.posted += requests
+                account.free += 1 - requests
 
 
 class Caller(Protocol):

@@ -25,6 +25,9 @@ from tollhouse.upstream.connection import Call
 if TYPE_CHECKING:
     from tollhouse.dataplane.exchange import Exchange
 
+NOTHING_SEEN = Seen()
+"""Shared: of an attempt that has had no answer yet."""
+
 
 class Relay(Call):
     """One attempt, and what becomes of its answer."""
@@ -43,19 +46,17 @@ class Relay(Call):
         "shape",
         "status",
         "streaming",
-        "swallow_usage",
         "unreadable",
         "upstream_request_id",
         "values",
         "waiter",
     )
 
-    def __init__(self, exchange: "Exchange", *, swallow_usage: bool) -> None:
+    def __init__(self, exchange: "Exchange") -> None:
         Call.__init__(self)
         self.exchange = exchange
-        self.swallow_usage = swallow_usage
         self.meter: StreamMeter | None = None
-        self.seen = Seen()
+        self.seen = NOTHING_SEEN
         self.status = 0
         self.shape = NO_HEADERS
         self.values: tuple[bytes, ...] = ()
@@ -115,7 +116,9 @@ class Relay(Call):
         if at is not None and values[at][:17].lower() == EVENT_STREAM and status < 300 and status != 204:
             self.streaming = True
             if not self.unreadable:
-                self.meter = self.exchange.dialect.stream_meter(swallow_usage=self.swallow_usage)
+                exchange = self.exchange
+                ours_alone = exchange.ask is not None and not exchange.ask.include_usage
+                self.meter = exchange.dialect.stream_meter(swallow_usage=ours_alone)
                 self.seen = self.meter.seen
             self.begin()
 

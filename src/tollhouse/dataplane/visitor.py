@@ -58,7 +58,7 @@ class Visitor(Teller):
         """A whole answer in one write. `headers` are lines with CRLF, without length and connection."""
         if self.disconnected:
             return
-        if self.body_pending:
+        if not self.body_done and self.body_pending:
             self.keep_alive = False
         edge = self.edge
         data = reply.whole(status, headers, body, method=self.head.method, keep_alive=self.keep_alive)

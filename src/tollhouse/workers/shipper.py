@@ -90,6 +90,10 @@ class Shipper:
         self._refused_dropped = 0
         self._failures = 0
         self._trouble = ""
+        self.full = False
+        """The ledger does not keep up: take no new holds."""
+        self._room = options.max_backlog
+        """Settlements waiting at which that is so."""
         self._wake_at = frozenset((1, options.eager_rows))
         """How many rows waiting the worker is told of: the first one, and enough of them."""
         self._some = asyncio.Event()
@@ -101,7 +105,10 @@ class Shipper:
         """Take a settlement that was journalled. Never refuses: its hold was admitted while there was room."""
         settlements = self._settlements
         settlements.append(settlement)
-        waiting = len(settlements) + len(self._refused)
+        waiting = len(settlements)
+        if waiting >= self._room:
+            self.full = True
+        waiting += len(self._refused)
         if waiting in self._wake_at:
             self._wake(waiting)
 
@@ -114,11 +121,6 @@ class Shipper:
         waiting = len(self._settlements) + len(self._refused)
         if waiting in self._wake_at:
             self._wake(waiting)
-
-    @property
-    def full(self) -> bool:
-        """The ledger does not keep up: take no new holds."""
-        return len(self._settlements) + len(self._set_aside) >= self._options.max_backlog
 
     @property
     def facts(self) -> ShipperFacts:
@@ -221,6 +223,8 @@ class Shipper:
             self._settlements.popleft()
         for _ in refused:
             self._refused.popleft()
+        self._room = self._options.max_backlog - len(self._set_aside)
+        self.full = len(self._settlements) >= self._room
 
     def _failed(self, why: str) -> None:
         self._failures += 1
@@ -234,8 +238,8 @@ class Shipper:
         if len(settlements) + len(refused) > 1:
             self._one_by_one = len(settlements) + len(refused)
             return
-        self._drop(settlements, refused)
         self._set_aside.extend(settlements)
+        self._drop(settlements, refused)
         self._refused_dropped += len(refused)
         self._one_by_one = max(0, self._one_by_one - 1)
         for settlement in settlements:
