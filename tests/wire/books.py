@@ -27,6 +27,7 @@ def double_settlements(running: Running) -> int:
 
 def breaches_of(running: Running) -> list[str]:
     """What is wrong in the books when every call has ended."""
+    running.gate.turn.end()  # the last one's settlement may still wait for the end of its turn
     held = {one.attempt_id for one in running.journal.records if isinstance(one, HoldRecord)}
     settled = {one.attempt_id for one in running.journal.records if isinstance(one, SettleRecord)}
     posted = sum(one.settle.amount_nusd for one in running.settlements)
