@@ -116,9 +116,9 @@ class Relay(Call):
         if at is not None and values[at][:17].lower() == EVENT_STREAM and status < 300 and status != 204:
             self.streaming = True
             if not self.unreadable:
-                exchange = self.exchange
-                ours_alone = exchange.ask is not None and not exchange.ask.include_usage
-                self.meter = exchange.dialect.stream_meter(swallow_usage=ours_alone)
+                ask = self.exchange.ask
+                ours_alone = ask is not None and ask.stream and not ask.include_usage
+                self.meter = self.exchange.dialect.stream_meter(swallow_usage=ours_alone)
                 self.seen = self.meter.seen
             self.begin()
 
