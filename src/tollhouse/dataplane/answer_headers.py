@@ -39,8 +39,9 @@ ANTHROPIC = DialectName.ANTHROPIC
 
 EXPOSED = (
     b"x-tollhouse-request-id, x-tollhouse-held-usd, x-tollhouse-budget, x-tollhouse-budget-remaining-usd, "
-    b"x-tollhouse-budget-reset, "
-    b"x-tollhouse-max-tokens, x-tollhouse-cost-usd, x-tollhouse-overhead-ms, request-id, x-request-id, retry-after"
+    b"x-tollhouse-budget-remaining-tokens, x-tollhouse-budget-remaining-requests, x-tollhouse-budget-reset, "
+    b"x-tollhouse-max-tokens, x-tollhouse-cost-usd, x-tollhouse-overhead-ms, x-ratelimit-limit-requests, "
+    b"x-ratelimit-remaining-requests, x-ratelimit-reset-requests, request-id, x-request-id, retry-after, retry-after-ms"
 )
 
 ALLOWED = (
@@ -131,7 +132,7 @@ def label(account: Account) -> tuple[bytes, bytes]:
 
 
 def of_origin(exchange: "Exchange") -> bytes:
-    """CORS, for an origin that is on the list."""
+    """CORS: never `*` and never with credentials, so a page of another origin has what it shows itself, no cookie."""
     origin = exchange.head.read.get(b"origin")
     return cors(origin) if origin in exchange.plane.options.cors_origins else b""
 
