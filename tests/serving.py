@@ -52,6 +52,8 @@ class Gateway:
         self.env = environment(self.home, **env)
         self.log = directory / "serve.log"
         self.url = ""
+        self.setup_url = ""
+        """Where the first owner is made, while there is none."""
         self.process: subprocess.Popen[bytes] | None = None
 
     # --- the process
@@ -60,7 +62,8 @@ class Gateway:
         with self.log.open("ab") as log:
             words = ("serve", "--config", str(self.config), "--port", "0", "--json")
             self.process = subprocess.Popen([*COMMAND, *words], env=self.env, stdout=subprocess.PIPE, stderr=log)
-        self.url = json.loads(self._line())["url"]
+        told = json.loads(self._line())
+        self.url, self.setup_url = told["url"], told.get("setup_url", "")
         return self
 
     def _line(self) -> bytes:

@@ -370,13 +370,13 @@ def test_a_session_slides_to_its_absolute_end(desk: Desk) -> None:
     told = browser.done("GET", "/api/v1/session")
     assert told["expires_at"] == told["ends_at"]
     desk.plane.now_ns += 12 * NS
-    assert browser.problem(401, "GET", "/api/v1/session") == "missing_credentials"
+    assert browser.problem(401, "GET", "/api/v1/session") == "session_over"
 
 
 def test_a_session_ends_without_use(desk: Desk) -> None:
     browser, _ = make(desk)
     desk.plane.now_ns += 3_600 * NS
-    assert browser.problem(401, "GET", "/api/v1/session") == "missing_credentials"
+    assert browser.problem(401, "GET", "/api/v1/session") == "session_over"
     asyncio.run(keeper_of(desk).tidy())
     assert count(desk, sessions) == 0
     assert len(keeper_of(desk).book) == 0
@@ -415,8 +415,8 @@ def test_sessions_outlive_a_restart(desk: Desk) -> None:
         if outlives:
             assert mia.done("GET", "/api/v1/session")["csrf_token"] == mia.csrf
         else:
-            assert mia.problem(401, "GET", "/api/v1/session") == "missing_credentials"
-        assert blocked.problem(401, "GET", "/api/v1/session") == "missing_credentials"
+            assert mia.problem(401, "GET", "/api/v1/session") == "session_over"
+        assert blocked.problem(401, "GET", "/api/v1/session") == "session_over"
 
 
 def test_signing_in_again_ends_the_session_of_this_browser(desk: Desk) -> None:
@@ -426,7 +426,7 @@ def test_signing_in_again_ends_the_session_of_this_browser(desk: Desk) -> None:
     assert browser.cookies != before
     assert count(desk, sessions) == 1
     browser.cookies = before
-    assert browser.problem(401, "GET", "/api/v1/session") == "missing_credentials"
+    assert browser.problem(401, "GET", "/api/v1/session") == "session_over"
 
 
 def test_a_token_that_somebody_planted_is_not_taken_over(desk: Desk) -> None:
@@ -451,11 +451,11 @@ def test_sessions_are_listed_and_ended(desk: Desk) -> None:
     assert mia.problem(404, "DELETE", f"/api/v1/sessions/{theirs}") == "not_found"
     assert mia.problem(404, "DELETE", "/api/v1/sessions", params={"user_id": "other"}) == "not_found"
     assert mia.done("DELETE", "/api/v1/sessions") == {"ended": 1}
-    assert phone.problem(401, "GET", "/api/v1/session") == "missing_credentials"
+    assert phone.problem(401, "GET", "/api/v1/session") == "session_over"
     mine = next(row["session_id"] for row in rows if row["current"])
     assert mia.ask("DELETE", f"/api/v1/sessions/{mine}").status_code == 204
-    assert mia.problem(401, "GET", "/api/v1/session") == "missing_credentials"
-    assert mia.problem(401, "DELETE", f"/api/v1/sessions/{mine}") == "missing_credentials"
+    assert mia.problem(401, "GET", "/api/v1/session") == "session_over"
+    assert mia.problem(401, "DELETE", f"/api/v1/sessions/{mine}") == "session_over"
     assert other.done("GET", "/api/v1/session")
 
 
@@ -469,9 +469,9 @@ def test_admins_end_the_sessions_of_members_owners_those_of_all(desk: Desk) -> N
     rows = {row["user_id"]: row["session_id"] for row in admin.done("GET", "/api/v1/sessions")["items"]}
     assert admin.problem(403, "DELETE", f"/api/v1/sessions/{rows[owner_id]}") == "forbidden"
     assert admin.ask("DELETE", f"/api/v1/sessions/{rows[mia_id]}").status_code == 204
-    assert mia.problem(401, "GET", "/api/v1/session") == "missing_credentials"
+    assert mia.problem(401, "GET", "/api/v1/session") == "session_over"
     assert owner.done("DELETE", "/api/v1/sessions", params={"user_id": admin_id}) == {"ended": 1}
-    assert admin.problem(401, "GET", "/api/v1/session") == "missing_credentials"
+    assert admin.problem(401, "GET", "/api/v1/session") == "session_over"
     assert desk.ask("DELETE", "/api/v1/sessions", params={"user_id": owner_id}).json() == {"ended": 1}
     assert desk.ask("DELETE", "/api/v1/sessions").status_code == 400  # the operator has none of their own
 
@@ -479,11 +479,11 @@ def test_admins_end_the_sessions_of_members_owners_those_of_all(desk: Desk) -> N
 def test_who_is_blocked_is_out_at_once(desk: Desk) -> None:
     browser, user_id = make(desk)
     desk.ask("POST", f"/api/v1/users/{user_id}/block")
-    assert browser.problem(401, "GET", "/api/v1/session") == "missing_credentials"
+    assert browser.problem(401, "GET", "/api/v1/session") == "session_over"
     assert count(desk, sessions) == 0
     assert browser.problem(403, "POST", "/api/v1/sign-in", {"email": MIA, "password": GOOD}) == "user_blocked"
     desk.ask("POST", f"/api/v1/users/{user_id}/unblock")
-    assert browser.problem(401, "GET", "/api/v1/session") == "missing_credentials"  # not by the old cookie
+    assert browser.problem(401, "GET", "/api/v1/session") == "session_over"  # not by the old cookie
     browser.sign_in(MIA)
 
 
@@ -503,7 +503,7 @@ def test_a_lower_role_ends_sessions_a_higher_one_does_not(desk: Desk) -> None:
     set_user(desk, user_id, role=Role.OWNER)
     assert browser.done("GET", "/api/v1/session")
     set_user(desk, user_id, role=Role.ADMIN)
-    assert browser.problem(401, "GET", "/api/v1/session") == "missing_credentials"
+    assert browser.problem(401, "GET", "/api/v1/session") == "session_over"
     browser.sign_in(MIA)
     set_user(desk, user_id, name="Mia", plan_id=None)
     assert browser.done("GET", "/api/v1/session")
@@ -521,7 +521,7 @@ def test_a_new_password_ends_all_sessions_but_makes_one(desk: Desk) -> None:
     mia.done("POST", "/api/v1/password", body)
     assert mia.token != old
     assert mia.done("GET", "/api/v1/session")
-    assert phone.problem(401, "GET", "/api/v1/session") == "missing_credentials"
+    assert phone.problem(401, "GET", "/api/v1/session") == "session_over"
     assert phone.problem(401, "POST", "/api/v1/sign-in", {"email": MIA, "password": GOOD}) == "wrong_credentials"
     phone.sign_in(MIA, "other plinth nine badgers")
 
@@ -532,7 +532,7 @@ def test_sessions_are_bounded(tmp_path: Path) -> None:
     others = [Browser(desk) for _ in range(3)]
     for browser in others:
         browser.sign_in(MIA)
-    assert mia.problem(401, "GET", "/api/v1/session") == "missing_credentials"
+    assert mia.problem(401, "GET", "/api/v1/session") == "session_over"
     assert [browser.ask("GET", "/api/v1/session").status_code for browser in others] == [401, 200, 200]
     make(desk, "b@acme.example")
     make(desk, "c@acme.example")

@@ -26,6 +26,7 @@ from tollhouse.app.store import Store
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.rates import ManagementOptions
+from tollhouse.controlplane.sign_in.inviting import first_owner
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
 from tollhouse.dataplane.exchange import Exchange, Plane, PlaneOptions
 from tollhouse.dataplane.forward_auth import who
@@ -71,6 +72,8 @@ class House:
         self.local: LocalModel | None = None
         self.sessions: SessionFinder | None = None
         """Who is signed in; None: nobody can."""
+        self.setup_token: str | None = None
+        """Makes its holder the first owner; for who started this, and nobody's log."""
         self.started_ns = time.time_ns()
         self.base_url = ""
         """Set by who serves."""
@@ -125,10 +128,9 @@ class House:
         )
         self.turn.lost = self.accounts.lost
         self.limiter = MemoryLimiter(timezone=settings.money.timezone)
-        self.doorkeeper = sign_in.doorkeeper(settings, store.database, store.server_secret, self.changed)
-        self._opened.push_async_callback(self.doorkeeper.close)
-        await self.doorkeeper.open()
+        self.doorkeeper = await sign_in.open_doorkeeper(settings, store, self.changed, self._opened)
         self.sessions = self.doorkeeper.book
+        self.setup_token = await first_owner(self.doorkeeper)
         await self.changed(None)
         await store.database.run(self._restore_limits)
         self.shipper.start()
@@ -138,9 +140,6 @@ class House:
         self.upkeep = Upkeep(self._prune)
         self.upkeep.start()
         self._opened.push_async_callback(self.upkeep.stop)
-        tidying = Upkeep(self.doorkeeper.tidy, interval_s=sign_in.TIDY_S)
-        tidying.start()
-        self._opened.push_async_callback(tidying.stop)
         self._open_plane()
 
     def _restore_limits(self, connection: Any) -> None:

@@ -2,13 +2,15 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
+from tollhouse.app.store import Store
 from tollhouse.controlplane.sign_in.doorkeeper import Doorkeeper
 from tollhouse.controlplane.sign_in.options import Argon2, SignInOptions
 from tollhouse.rules.lockout import Lockout
 from tollhouse.settings import Settings
 from tollhouse.settings import sign_in as section
-from tollhouse.storage.database import Database
+from tollhouse.workers import Upkeep
 
 TIDY_S = 60.0
 """How often the use of sessions is written, and what is over forgotten."""
@@ -35,6 +37,7 @@ def sign_in_options(settings: Settings) -> SignInOptions:
         max_sessions_of_user=session.max_per_user,
         invitation_s=people.invitation_s,
         setup_s=people.setup_s,
+        ways=tuple((row.name, row.label or row.name) for row in people.issuers),
         captured=tuple((domain, row.name) for row in people.issuers if row.capture for domain in row.domains),
     )
 
@@ -43,8 +46,20 @@ def _lockout(rule: section.Lockout) -> Lockout:
     return Lockout(rule.free, rule.first_s, rule.longest_s, rule.forget_s)
 
 
-def doorkeeper(
-    settings: Settings, database: Database, server_secret: bytes, changed: Callable[[str | None], Awaitable[None]]
+async def open_doorkeeper(
+    settings: Settings, store: Store, changed: Callable[[str | None], Awaitable[None]], opened: AsyncExitStack
 ) -> Doorkeeper:
-    options = sign_in_options(settings)
-    return Doorkeeper(database, server_secret, options, changed=changed, random_bytes=secrets.token_bytes)
+    """With those who were signed in before; `opened` closes it."""
+    keeper = Doorkeeper(
+        store.database,
+        store.server_secret,
+        sign_in_options(settings),
+        changed=changed,
+        random_bytes=secrets.token_bytes,
+    )
+    opened.push_async_callback(keeper.close)
+    await keeper.open()
+    tidying = Upkeep(keeper.tidy, interval_s=TIDY_S)
+    tidying.start()
+    opened.push_async_callback(tidying.stop)
+    return keeper

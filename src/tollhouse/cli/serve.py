@@ -72,8 +72,17 @@ def run(settings: "Settings", greet: Any) -> None:
 
 def _greet(house: "House", url: str, *, as_json: bool) -> None:
     providers = [provider.name for provider in house.providers]
+    here = house.settings.listen.public_url or url
+    set_up = f"{here}/setup/{house.setup_token}" if house.setup_token else ""
     if as_json:
-        facts = {"url": url, "home": str(house.settings.home), "providers": providers, "warnings": house.warnings}
+        facts: dict[str, Any] = {
+            "url": url,
+            "home": str(house.settings.home),
+            "providers": providers,
+            "warnings": house.warnings,
+        }
+        if set_up:
+            facts["setup_url"] = set_up
         sys.stdout.write(msgspec.json.encode(facts).decode() + "\n")
         sys.stdout.flush()
         return
@@ -87,6 +96,9 @@ def _greet(house: "House", url: str, *, as_json: bool) -> None:
         lines.append(f"  recovered  {recovered.crashed} calls that had not ended, posted at their upper bound")
     if house.settings.master_key:
         lines.append("  owner      the master key, or this home's socket")
+    if set_up:
+        lines.append(f"  set up     {set_up}")
+        lines.append("             makes you the owner who signs in; good once, and for a day")
     lines.append("  next       tollhouse keys create --name me --user me --budget 20/month")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

@@ -69,6 +69,21 @@ PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
     ("POST", "/api/v1/sign-out"): Permission.SESSION,
     ("GET", "/api/v1/session"): Permission.SESSION,
     ("POST", "/api/v1/password"): Permission.SESSION,
+    ("POST", "/api/v1/invitations"): Action.INVITE,
+    ("GET", "/api/v1/invitations"): Action.INVITE,
+    ("GET", "/api/v1/invitations/{invitation_id}"): Action.INVITE,
+    ("DELETE", "/api/v1/invitations/{invitation_id}"): Action.INVITE,
+    ("POST", "/api/v1/invitations/accept"): Permission.ANYBODY,
+    ("POST", "/api/v1/setup"): Permission.ANYBODY,
+    ("GET", "/sign-in"): Permission.ANYBODY,
+    ("POST", "/sign-in"): Permission.ANYBODY,
+    ("GET", "/sign-up"): Permission.ANYBODY,
+    ("POST", "/sign-up"): Permission.ANYBODY,
+    ("POST", "/sign-out"): Permission.ANYBODY,  # its handler looks at the session: it ends that one and no other
+    ("GET", "/setup/{token}"): Permission.ANYBODY,
+    ("POST", "/setup/{token}"): Permission.ANYBODY,
+    ("GET", "/invitation/{token}"): Permission.ANYBODY,
+    ("POST", "/invitation/{token}"): Permission.ANYBODY,
     ("GET", "/api/v1/sessions"): Action.READ_SESSIONS,
     ("DELETE", "/api/v1/sessions"): Action.WRITE_SESSIONS,
     ("DELETE", "/api/v1/sessions/{session_id}"): Action.WRITE_SESSIONS,
@@ -226,6 +241,8 @@ class Gate:
         try:
             caller = await self.identify(scope)
             if caller is NOBODY:
+                if session_token(scope):
+                    raise Problem(401, "session_over", "You are not signed in any more. Sign in again.")
                 raise _missing(", a session, or the server's Unix socket")
         except Problem as problem:
             if problem.status == 401:

@@ -29,13 +29,15 @@ from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.etags import Tagged
 from tollhouse.controlplane.idempotency import Once
 from tollhouse.controlplane.problems import NO_STORE
+from tollhouse.controlplane.sign_in import invitations, pages, sessions
 from tollhouse.controlplane.sign_in import routes as sign_in
-from tollhouse.controlplane.sign_in import sessions
 
 ROUTERS = (
     system.router,
     sign_in.router,
     sessions.router,
+    invitations.router,
+    pages.router,
     me.router,
     users.router,
     teams.router,

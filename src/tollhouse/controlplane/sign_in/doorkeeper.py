@@ -20,6 +20,7 @@ from tollhouse.rules.claims import domain_of, normal_email
 from tollhouse.rules.passwords import normal_password
 from tollhouse.storage import directory
 from tollhouse.storage.database import Database
+from tollhouse.storage.invitations import forget_old_invitations
 from tollhouse.storage.passwords import (
     Password,
     holders_of_email,
@@ -33,6 +34,8 @@ from tollhouse.storage.sessions import end_sessions
 from tollhouse.terms.people import Role, User
 from tollhouse.terms.sessions import Session
 
+KEEP_INVITATIONS_NS = 90 * 86_400 * 10**9
+"""How long those that are over can still be looked at."""
 _ID_BYTES = 10
 
 
@@ -81,6 +84,7 @@ class Doorkeeper:
         def write(connection: Connection) -> None:
             flush(connection)
             self.guard.forget(connection)
+            forget_old_invitations(connection, self.now_ns() - KEEP_INVITATIONS_NS)
 
         await self.database.run(write)
         return 0

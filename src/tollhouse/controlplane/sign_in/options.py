@@ -25,6 +25,7 @@ class SignInOptions(msgspec.Struct, frozen=True, kw_only=True):
     default_plan    what they get
     idle_s, max_s   a session ends after so long without use, and after so long in any case
     touch_s         how often its use is noted
+    ways            name and label of each issuer, for the sign-in page
     captured        domain → the issuer at which its people sign in, and no other way (owners may, to get back in)
     """
 
@@ -47,4 +48,5 @@ class SignInOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions_of_user: int = 20
     invitation_s: float = 7 * DAY_S
     setup_s: float = DAY_S
+    ways: tuple[tuple[str, str], ...] = ()
     captured: tuple[tuple[str, str], ...] = ()
