@@ -180,4 +180,8 @@ def test_without_room_nobody_passes(guard: Gateway, front: str, application: Scr
     poor = guard.key("poor", budget="0 requests")
     refused = ask(f"{guard.url}/authz", x_api_key=poor)
     assert (refused.status_code, json.loads(refused.content)["error"]["code"]) == (403, "budget_exhausted")
+    assert (refused.headers["x-tollhouse-user"], refused.headers["x-tollhouse-budget-remaining-requests"]) == (
+        "poor",
+        "0",
+    )
     assert not application.received

@@ -8,7 +8,9 @@ it belongs to and whether there is room left.
 
     200   x-tollhouse-user, -role, -team, -plan, -key; -budget, -budget-remaining-usd (or -tokens, -requests),
           -budget-reset of the budget nearest to its end; x-ratelimit-*-requests of the tightest limit of requests
-    401   nobody, or nobody any more         403   no room, or a page of another site; `x-tollhouse-reason` says which
+    401   nobody, or nobody any more
+    403   no room (with the headers of 200: an application may let pass what needs no model), or a page of another
+          site; `x-tollhouse-reason` says which
     503   it cannot be told right now
 
 Nothing is taken from any limit or budget, and no provider's key is ever told. A value may be any text: what is not
@@ -52,11 +54,20 @@ class ForwardAuth:
             return
         try:
             found = await self.deps.who(original_method(scope), scope["headers"])
-            check_room(found)
-            answer = Response(status_code=200, headers={**NO_STORE, **dict(told(found))})
+            answer = self._known(found)
         except Refusal as refusal:
             answer = refused(refusal)
         await answer(scope, receive, send)
+
+    def _known(self, found: CallerStanding) -> Response:
+        """Whose it is, also where there is no room: what needs no model may pass all the same."""
+        try:
+            check_room(found)
+            answer = Response(status_code=200, headers=NO_STORE)
+        except Refusal as refusal:
+            answer = refused(refusal)
+        answer.headers.update(dict(told(found)))
+        return answer
 
 
 def original_method(scope: Scope) -> str:
