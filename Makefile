@@ -11,7 +11,7 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/debian/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench chaos soak proof setup lock clean
+.PHONY: help demo example test check bench chaos soak proof setup lock clean
 
 help: ## show this text
 	@echo 'make TARGET [ARGS=…] [PYTHON=…]'
@@ -20,6 +20,10 @@ help: ## show this text
 demo: ## start with the embedded model and stream one governed answer (ARGS=--once exits after it)
 	@$(SETUP) serve
 	@$(VENV)/tollhouse demo $(ARGS)
+
+example: ## start the example web application on 127.0.0.1:8000, with the embedded model
+	@$(SETUP) serve
+	@$(VENV)/python examples/web-app/start.py $(ARGS)
 
 test: ## run all tests (ARGS='-k budget -x' goes to pytest)
 	@$(SETUP) test

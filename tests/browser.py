@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
@@ -49,10 +50,14 @@ def chromium() -> Iterator[Browser]:
 
 
 class Visit:
-    """One visitor with one page and a cookie jar of its own; `errors` is what the page's console called errors."""
+    """One visitor with one page and a cookie jar of its own; `errors` is what the page's console called errors.
 
-    def __init__(self, browser: Browser) -> None:
-        self.context: BrowserContext = browser.new_context()
+    record   a file: what the visitor got over the wire is written there at the `end`, as HAR
+    """
+
+    def __init__(self, browser: Browser, record: Path | None = None) -> None:
+        har: dict[str, Any] = {} if record is None else {"record_har_path": record, "record_har_content": "embed"}
+        self.context: BrowserContext = browser.new_context(**har)
         self.context.set_default_timeout(ACT_S * 1000)
         self.errors: list[str] = []
         self.page = self.open_page()
