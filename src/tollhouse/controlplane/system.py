@@ -10,12 +10,10 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from pydantic import BaseModel
 
 from tollhouse import __version__
-from tollhouse.controlplane.access import PERMISSIONS, Permission
 from tollhouse.controlplane.deps import Deps
+from tollhouse.controlplane.description import described
 from tollhouse.controlplane.problems import NO_STORE, Problem
 from tollhouse.controlplane.times import iso_ns
-from tollhouse.rules.roles import Action
-from tollhouse.terms.sessions import SESSION_COOKIE
 
 router = APIRouter(tags=["system"])
 
@@ -28,13 +26,6 @@ _STYLE = (
 )
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _POLICY = f"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; style-src 'sha256-{_STYLE_HASH}'"
-
-
-_WAYS: dict[Permission | Action, tuple[str, ...]] = {
-    Permission.PUBLIC: (),
-    Permission.ANYBODY: (),
-    Permission.SESSION: ("session",),
-}
 
 
 class Health(BaseModel):
@@ -92,7 +83,7 @@ async def models(deps: Deps) -> ModelsOut:
 async def openapi(request: Request) -> Response:
     """The description of this API."""
     api: FastAPI = request.app
-    return JSONResponse(_described(api), headers=NO_STORE)
+    return JSONResponse(described(api), headers=NO_STORE)
 
 
 @router.get("/api/docs", include_in_schema=False)
@@ -100,27 +91,7 @@ async def docs(request: Request) -> Response:
     """The same for people: one plain page that loads nothing from anywhere."""
     api: FastAPI = request.app
     headers = {**NO_STORE, "content-security-policy": _POLICY}
-    return HTMLResponse(_page(_described(api)), headers=headers)
-
-
-def _described(api: FastAPI) -> dict[str, Any]:
-    """FastAPI's description, and who may: it cannot know of the gate in front."""
-    description = dict(api.openapi())
-    schemes = {
-        "bearer": {"type": "http", "scheme": "bearer", "description": "The master key, or a virtual key."},
-        "session": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE, "description": "Whoever signed in."},
-    }
-    description["components"] = {**description.get("components", {}), "securitySchemes": schemes}
-    paths: dict[str, dict[str, Any]] = {}
-    for path, verbs in description["paths"].items():
-        paths[path] = {verb: _with_permission(path, verb, route) for verb, route in verbs.items()}
-    return {**description, "paths": paths}
-
-
-def _with_permission(path: str, verb: str, route: dict[str, Any]) -> dict[str, Any]:
-    permission = PERMISSIONS[verb.upper(), _template(path)]
-    ways = _WAYS.get(permission, ("bearer", "session") if isinstance(permission, Action) else ("bearer",))
-    return {**route, "x-permission": permission.value, "security": [{way: []} for way in ways]}
+    return HTMLResponse(_page(described(api)), headers=headers)
 
 
 def _page(description: dict[str, Any]) -> str:
@@ -140,8 +111,3 @@ def _page(description: dict[str, Any]) -> str:
         "<table><thead><tr><th>Method<th>Path<th>Who<th>What</tr></thead><tbody>"
         f"{''.join(rows)}</tbody></table></html>"
     )
-
-
-def _template(path: str) -> str:
-    """OpenAPI writes a parameter without its converter."""
-    return path.replace("{user_id}", "{user_id:path}")
