@@ -135,6 +135,13 @@ def test_a_dry_run_says_the_same_and_changes_nothing(desk: Desk, book: Book) -> 
     assert acts(apply(desk, FILE)) == acts(planned)
 
 
+def test_a_lost_answer_can_be_had_again_with_its_new_keys(desk: Desk) -> None:
+    body, headers = {"owner": "people.yaml", "resources": FILE}, {"idempotency-key": "0123456789abcdef"}
+    first, again = (desk.ask("POST", ROUTE, body, headers=headers) for _ in range(2))
+    assert first.json()["keys"][0]["key"] == again.json()["keys"][0]["key"]
+    assert again.headers["idempotency-replayed"] == "true"
+
+
 def test_a_change_is_told_field_by_field(desk: Desk) -> None:
     apply(desk, FILE)
     changed = {

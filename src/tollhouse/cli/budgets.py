@@ -5,9 +5,10 @@ from typing import Annotated, Any
 import typer
 
 from tollhouse.cli import options, output
-from tollhouse.cli.client import Api, Way, call, segment
+from tollhouse.cli.client import Api, Way, call
 from tollhouse.cli.keys import key_id
 from tollhouse.cli.output import Failure
+from tollhouse.client.asks import segment
 
 app = typer.Typer()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tollhouse.cli.client import is_loopback
+from tollhouse.client.http import is_loopback
 from tollhouse.storage.home import DATABASE_NAME, JOURNAL_NAME, LOCK_NAME, SECRET_NAME, Home
 from tollhouse.terms.errors import SettingsError, StorageError
 

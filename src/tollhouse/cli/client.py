@@ -7,19 +7,21 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 import typer
 
 from tollhouse.cli.output import Failure, report
+from tollhouse.client.asks import ask
+from tollhouse.client.errors import ApiError, Unreachable
+from tollhouse.client.http import AsyncClient, is_loopback
 from tollhouse.storage.home import Home
 from tollhouse.terms.errors import TollhouseError
 
@@ -47,21 +49,21 @@ class Api:
     """
 
     def __init__(self, http: httpx.AsyncClient, kind: str, base_url: str) -> None:
-        self._http = http
+        self._client = AsyncClient(str(http.base_url), http=http)
         self.kind = kind
         self.base_url = base_url
 
     async def get(self, path: str, **query: Any) -> Any:
-        return await self._ask("GET", path, params={name: value for name, value in query.items() if value is not None})
+        return await self._ask("GET", path, **query)
 
     async def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        return await self._ask("POST", path, json=body if body is not None else {})
+        return await self._ask("POST", path, body if body is not None else {})
 
     async def patch(self, path: str, body: dict[str, Any]) -> Any:
-        return await self._ask("PATCH", path, json=body)
+        return await self._ask("PATCH", path, body)
 
     async def put(self, path: str, body: dict[str, Any]) -> Any:
-        return await self._ask("PUT", path, json=body)
+        return await self._ask("PUT", path, body)
 
     async def delete(self, path: str) -> Any:
         return await self._ask("DELETE", path)
@@ -78,47 +80,22 @@ class Api:
                 break
         return items
 
-    async def _ask(self, method: str, path: str, **how: Any) -> Any:
+    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None, **query: Any) -> Any:
         try:
-            answer = await self._http.request(method, f"/api/v1{path}", **how)
-        except httpx.ConnectError as error:
+            return await self._client(ask(method, path, Any, body, **query))
+        except Unreachable as error:
+            remedy = "Start it with `tollhouse serve`, or correct --url / TOLLHOUSE_URL."
+            raise Failure(f"{error.detail} {remedy}", code=error.code) from error
+        except ApiError as error:
+            remedy = " Check --url / TOLLHOUSE_URL." if error.code == "not_tollhouse" else ""
+            told = {name: value for name, value in error.problem.items() if name not in _SAID}
+            wrong_usage = error.status == 400
             raise Failure(
-                f"Nothing answers at {self._http.base_url} ({error}). Start it with `tollhouse serve`, or correct "
-                "--url / TOLLHOUSE_URL.",
-                code="unreachable",
+                error.detail + remedy, code=error.code, exit_code=2 if wrong_usage else 1, problem=told
             ) from error
-        except httpx.HTTPError as error:
-            raise Failure(
-                f"No answer from {self._http.base_url}: {type(error).__name__} {error}. Try again.", code="unreachable"
-            ) from error
-        return _decoded(answer)
 
 
-def segment(text: str) -> str:
-    """One segment of a path, whatever it holds."""
-    return quote(text, safe="")
-
-
-def _decoded(answer: httpx.Response) -> Any:
-    try:
-        body = msgspec.json.decode(answer.content) if answer.content else None
-    except msgspec.DecodeError:
-        body = None
-    if answer.is_success and (body is not None or not answer.content):
-        return body
-    if isinstance(body, dict) and isinstance(body.get("detail"), str):
-        wrong_usage = answer.status_code == 400
-        raise Failure(
-            body["detail"],
-            code=str(body.get("code", "failed")),
-            exit_code=2 if wrong_usage else 1,
-            problem={name: value for name, value in body.items() if name not in ("type", "title", "detail", "code")},
-        )
-    raise Failure(
-        f"{answer.url.host} answered {answer.status_code}, but not as Tollhouse does. Check --url / TOLLHOUSE_URL: "
-        "it is the root of the gateway, such as https://gateway.example.org.",
-        code="not_tollhouse",
-    )
+_SAID = ("type", "title", "detail", "code")
 
 
 def call(way: Way, act: Callable[[Api], Awaitable[T]], *, as_json: bool) -> T:
@@ -227,12 +204,3 @@ def listens(path: str) -> bool:
 def _plain_http_allowed() -> bool:
     """The server's own setting, where the command runs in the server's environment."""
     return os.environ.get("TOLLHOUSE_LISTEN__ALLOW_PLAIN_HTTP", "").lower() in ("1", "true", "yes", "on")
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from tollhouse.cli import options, output
-from tollhouse.cli.client import Api, Way, call, segment
+from tollhouse.cli.client import Api, Way, call
+from tollhouse.client.asks import segment
 
 app = typer.Typer()
 

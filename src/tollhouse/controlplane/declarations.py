@@ -98,10 +98,12 @@ async def declare(body: DeclarationIn, deps: Deps) -> DeclarationOut:
         _refuse([*_held(connection, changes), *_unusable(connection, deps, changes, stated)])
         if body.dry_run:
             raise _Undone(outcome)
+        if deps.also is not None:
+            deps.also(connection)
         return outcome
 
     try:
-        outcome = await deps.database.run(change)
+        outcome = await deps.database.run(change)  # not `write`: a file that changes nothing makes nobody look again
     except _Undone as undone:
         return _out(body, Outcome(undone.outcome.changes, []))
     acts = {change.act for change in outcome.changes}

@@ -1,0 +1,37 @@
+"""What was used, what is left, and single requests."""
+
+from typing import Literal
+
+from tollhouse.client.asks import Ask, PageAsk, ask, page, segment
+from tollhouse.client.shapes import Me, Request, Usage
+
+
+def me() -> Ask[Me]:
+    """Whoever asks, by a virtual key: who they are, what limits their calls, what is left."""
+    return ask("GET", "/me", Me)
+
+
+def usage(
+    by: Literal["user", "key", "team", "model", "client", "day"] = "user",
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    user: str | None = None,
+    key: str | None = None,
+    team: str | None = None,
+    limit: int | None = None,
+) -> Ask[Usage]:
+    """Calls, tokens and cost, dearest group first. `since`: `7d` (ago), a date or a time."""
+    return ask("GET", "/usage", Usage, by=by, since=since, until=until, user=user, key=key, team=team, limit=limit)
+
+
+def requests(
+    *, user: str | None = None, key: str | None = None, team: str | None = None, failed: bool | None = None
+) -> PageAsk[Request]:
+    """Newest first, refused ones too."""
+    return page("/requests", Request, user=user, key=key, team=team, failed=failed)
+
+
+def request(request_id: str) -> Ask[Request]:
+    """By the `x-tollhouse-request-id` of its answer."""
+    return ask("GET", f"/requests/{segment(request_id)}", Request)
