@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -18,13 +18,14 @@ from tests.browser import ACT_S, Visit
 from tests.conftest import FAILED
 from tests.examples.web_app import HERE, WebApp
 from tests.journeys.calls import MODEL, end_events, start_event, streamed, text_event
-from tests.scripted import Gate, Received, ScriptedUpstream, Step
+from tests.scripted import Gate, Received, ScriptedUpstream, Step, reply
 from tests.serving import Gateway
 
 PLANS = HERE.parent / "plans.yaml"
 PROVIDER_KEY = "sk-ant-api03-the-operators-own-key"
 MASTER_KEY = "the-master-key-of-this-house-0123456789"
 PASSWORD = "lantern quarry mosaic ferret"
+FAILURE = reply(500, b'{"type": "error", "error": {"type": "api_error", "message": "Out of order."}}')
 COOKIE = "__Host-tollhouse"
 PER_MINUTE, PER_DAY = 10, 100
 """Of the plan `free`."""
@@ -171,6 +172,10 @@ def says(provider: ScriptedUpstream, *texts: str, gate: Gate | None = None) -> N
     provider.script = script
 
 
+def prompts(provider: ScriptedUpstream) -> list[str]:
+    return [received.json["messages"][0]["content"] for received in provider.received]
+
+
 def test_chat_streams_and_the_ledger_names_the_user(mia: Person, gateway: Gateway, provider: ScriptedUpstream) -> None:
     gate = Gate()
     says(provider, "Water finds ", "<b>its</b> way.", gate=gate)
@@ -226,9 +231,19 @@ def test_a_flow_of_two_steps_is_run_and_is_its_users_own(
     expect(answers).to_have_count(2)
     expect(mia.page.get_by_role("button", name="Run")).to_be_visible()
     expect(answers.nth(1)).to_contain_text("1. Locks")
-    first, second = (received.json["messages"][0]["content"] for received in provider.received)
+    first, second = prompts(provider)
     assert "three points about canals." in first
     assert second.endswith("1. Locks"), "the answer of the first step"
+
+    says(provider, "2. Ships")
+    well = provider.script
+    provider.script = lambda received: [FAILURE] if len(provider.received) == 2 else well(received)
+    mia.press("Run")
+    expect(mia.page.get_by_role("alert").filter(visible=True)).to_contain_text("No answer came")
+    mia.press("Try again")
+    expect(answers.nth(1)).to_contain_text("2. Ships")
+    assert len(provider.received) == 3, "it went on with the step that failed"
+    assert prompts(provider)[1] == prompts(provider)[2]
 
     zoe = Person(browser, web_app, "Zoe", tmp_path)
     try:
@@ -307,32 +322,63 @@ def test_who_signs_out_is_out(mia: Person, provider: ScriptedUpstream) -> None:
     mia.field("E-mail").fill(mia.email)
     mia.field("Password").fill("not her password")
     mia.press("Sign in")
-    expect(mia.page.get_by_role("alert").filter(visible=True)).to_be_visible()
+    expect(mia.page.get_by_role("alert").filter(visible=True)).to_have_text(
+        "The e-mail address or the password is wrong."
+    )
     mia.field("Password").fill(PASSWORD)
     mia.press("Sign in")
     expect(mia.field("Message")).to_be_focused()
     assert mia.token() != token
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_it_fits_a_narrow_screen_in_both_themes(
-    mia: Person, provider: ScriptedUpstream, theme: Any, tmp_path: Path
-) -> None:
+def test_a_page_from_before_a_new_sign_in_says_so(mia: Person, provider: ScriptedUpstream) -> None:
+    says(provider, "Yes.")
+    old, mia.page = mia.page, mia.visit.open_page()
+    mia.page.goto(mia.url)
+    mia.press("Sign out")
+    mia.field("E-mail").fill(mia.email)
+    mia.field("Password").fill(PASSWORD)
+    mia.press("Sign in")
+    expect(mia.field("Message")).to_be_focused()
+    mia.token()
+    mia.page = old
+    turn = mia.ask("Am I still here?")
+    expect(turn).to_contain_text("This page is out of date")
+    assert provider.received == []
+    mia.press("Reload")
+    expect(mia.field("Message")).to_be_focused()
+    expect(mia.ask("And now?")).to_contain_text("Yes.")
+
+
+def test_who_is_blocked_is_out_at_once(mia: Person, gateway: Gateway, provider: ScriptedUpstream) -> None:
+    says(provider, "Yes.")
+    expect(mia.ask("Are you there?")).to_contain_text("Yes.")
+    gateway.owner("POST", f"/users/{mia.user_id}/block")
+    turn = mia.ask("And now?")
+    expect(turn).to_contain_text("You are signed out")
+    assert len(provider.received) == 1
+    mia.press("Sign in")
+    expect(mia.field("Password")).to_be_visible()
+
+
+def test_it_fits_a_narrow_screen_in_both_themes(mia: Person, provider: ScriptedUpstream, tmp_path: Path) -> None:
     says(provider, "Canals, " + "unbreakable" * 20)
-    mia.page.emulate_media(color_scheme=theme)
-    mia.page.set_viewport_size({"width": 360, "height": 740})
+    page = mia.page
+    page.set_viewport_size({"width": 360, "height": 740})
     expect(mia.ask("What is long?")).to_contain_text("Canals")
-    for view in ("Chat", "Flows", "What is left"):
-        mia.press(view, "link")
-        if view == "Flows":
-            mia.press("New flow")
-        assert mia.page.evaluate("document.documentElement.scrollWidth") == 360, view
-        assert mia.page.evaluate(UNNAMED) == [], view
-        mia.page.screenshot(path=tmp_path / f"{theme}-{view}.png", full_page=True)
-    dark = mia.page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
-    ground = mia.page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert dark == (theme == "dark")
-    assert (sum(map(int, re.findall(r"\d+", ground))) < 150) == dark, ground
+    mia.press("Flows", "link")
+    mia.press("New flow")
+    themes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    for theme in themes:
+        page.emulate_media(color_scheme=theme)
+        for view in ("Chat", "Flows", "What is left"):
+            mia.press(view, "link")
+            expect(page.get_by_role("main")).to_be_visible()
+            assert page.evaluate("document.documentElement.scrollWidth") == 360, view
+            assert page.evaluate(UNNAMED) == [], view
+            page.screenshot(path=tmp_path / f"{theme}-{view}.png", full_page=True)
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", ground))) < 150) == (theme == "dark"), ground
 
 
 def test_it_starts_by_one_command_with_the_embedded_model(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ async function refusalOf(answer) {
   return new Refusal({
     status: answer.status,
     code: error.code ?? '',
-    message: error.message ?? error.detail ?? `The server answered ${answer.status}.`,
+    message: error.message ?? fieldInWords(error) ?? `The server answered ${answer.status}.`,
     scope: error.scope,
     limit: error.limit,
     limitKind: error.limit_kind,
@@ -47,6 +47,10 @@ async function refusalOf(answer) {
     againAt: wait ? new Date(Date.now() + wait * 1000) : error.resets_at ? dateOf(error.resets_at) : null,
   })
 }
+
+/** `password: is too short` of a problem document, as a sentence. */
+const fieldInWords = ({ field, detail }) =>
+  field && detail.startsWith(`${field}: `) ? `The ${field} ${detail.slice(field.length + 2)}` : detail
 
 /** A time as Tollhouse writes it: ISO 8601, or seconds since 1970. */
 export const dateOf = (time) => new Date(typeof time === 'number' ? time * 1000 : time)

@@ -84,5 +84,5 @@ export function refusalBox(error, again) {
 /** Shows (or, without an error, clears) what went wrong in a paragraph that is there for it. */
 export function tell(paragraph, error) {
   paragraph.hidden = !error
-  paragraph.textContent = error ? Object.values(inWords(error)).join('. ').replace(/\.\./g, '.') : ''
+  paragraph.textContent = error ? inWords(error).words : ''
 }
