@@ -75,7 +75,6 @@ def location(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> Ite
     url: str = request.getfixturevalue("postgres_schema")
     server: Postgres = request.getfixturevalue("postgres")
     yield url
-    server.cut(url)
     server.wipe(url, keep="alembic_version")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from tollhouse.controlplane.api import build_api
 
 
 @pytest.fixture
-def desk(location: str) -> Iterator[Desk]:
-    opened = open_desk(location)
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    opened = open_desk(tmp_path)
     yield opened
     opened.deps.database.close()
 
