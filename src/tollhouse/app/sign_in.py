@@ -4,14 +4,22 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+from tollhouse.app.providers import tls_context
 from tollhouse.app.store import Store
 from tollhouse.controlplane.sign_in.doorkeeper import Doorkeeper
+from tollhouse.controlplane.sign_in.fetching import Reach
+from tollhouse.controlplane.sign_in.issuers import GitHub, Issuer, IssuerOptions, OpenIdProvider
 from tollhouse.controlplane.sign_in.options import Argon2, SignInOptions
 from tollhouse.rules.lockout import Lockout
-from tollhouse.settings import Settings
+from tollhouse.settings import Settings, read_secret
 from tollhouse.settings import sign_in as section
 from tollhouse.workers import Upkeep
 
+PRESETS = {
+    "google": ("https://accounts.google.com", "openid email profile"),
+    "github": ("https://github.com", "read:user user:email"),
+}
+"""Issuer and scopes of those that have a name in the settings."""
 TIDY_S = 60.0
 """How often the use of sessions is written, and what is over forgotten."""
 
@@ -42,6 +50,27 @@ def sign_in_options(settings: Settings) -> SignInOptions:
     )
 
 
+def _issuer(settings: Settings, row: section.IssuerSettings) -> Issuer:
+    """Raises SettingsError for a secret that is not there."""
+    issuer, scopes = PRESETS.get(row.preset, (row.issuer, "openid email profile"))
+    where = f"sign_in.issuers.{row.name}.client_secret"
+    options = IssuerOptions(
+        name=row.name,
+        issuer=issuer,
+        client_id=row.client_id,
+        client_secret=read_secret(row.client_secret, where=where) if row.client_secret else "",
+        scopes=row.scopes or scopes,
+        algorithms=frozenset(row.algorithms),
+        rules=row.rules(f"oidc:{row.name}"),
+        sign_up=row.sign_up,
+        link_by_email=row.link_by_email,
+        leeway_s=int(row.leeway_s),
+        extra=(("hd", row.domains[0]),) if row.preset == "google" and len(row.domains) == 1 else (),
+    )
+    reach = Reach(timeout_s=row.timeout_s, tls=tls_context(settings))
+    return GitHub(options, reach) if row.preset == "github" else OpenIdProvider(options, reach)
+
+
 def _lockout(rule: section.Lockout) -> Lockout:
     return Lockout(rule.free, rule.first_s, rule.longest_s, rule.forget_s)
 
@@ -56,6 +85,7 @@ async def open_doorkeeper(
         sign_in_options(settings),
         changed=changed,
         random_bytes=secrets.token_bytes,
+        issuers=[_issuer(settings, row) for row in settings.sign_in.issuers],
     )
     opened.push_async_callback(keeper.close)
     await keeper.open()

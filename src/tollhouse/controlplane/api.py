@@ -29,7 +29,7 @@ from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.etags import Tagged
 from tollhouse.controlplane.idempotency import Once
 from tollhouse.controlplane.problems import NO_STORE
-from tollhouse.controlplane.sign_in import invitations, pages, sessions
+from tollhouse.controlplane.sign_in import invitations, oidc, pages, sessions
 from tollhouse.controlplane.sign_in import routes as sign_in
 
 ROUTERS = (
@@ -37,6 +37,7 @@ ROUTERS = (
     sign_in.router,
     sessions.router,
     invitations.router,
+    oidc.router,
     pages.router,
     me.router,
     users.router,

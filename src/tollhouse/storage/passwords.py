@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
-from tollhouse.storage.sign_in_tables import identities, passwords
+from tollhouse.storage.sign_in_tables import identities, passwords, provisions
 from tollhouse.storage.tables import users
 from tollhouse.terms.people import Role
 
@@ -90,3 +90,18 @@ def _one(connection: Connection, where: Any) -> Password | None:
     if row is None:
         return None
     return Password(row.email, row.user_id, row.hash, bool(row.vouched), row.changed_at_ns)
+
+
+def is_known_address(connection: Connection, user_id: str, email: str) -> bool:
+    """Whether an account's address is known to be its user's: who invited them, an issuer that verified it, or an
+    admin says so; not its user alone, nor claims that nobody verified.
+    """
+    password = password_of_user(connection, user_id)
+    if password is not None and password.email == email:
+        return password.vouched
+    column = identities.c
+    verified = select(column.user_id).where(column.user_id == user_id, column.email == email).limit(1)
+    if connection.execute(verified).first() is not None:
+        return True
+    said = select(provisions.c.given).where(provisions.c.user_id == user_id)
+    return all(msgspec.json.decode(given).get("email") != email for given in connection.execute(said).scalars())

@@ -4,6 +4,7 @@ An answer tells nothing of who is here: an unknown address, a wrong password and
 only are the same refusal, after the same time. Only signing up tells, for it must: an address is taken or it is not.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -13,9 +14,11 @@ from tollhouse.controlplane.problems import Problem, invalid
 from tollhouse.controlplane.sign_in.book import Browser, SessionBook, SignedIn, record
 from tollhouse.controlplane.sign_in.guard import Guard
 from tollhouse.controlplane.sign_in.hashing import Hasher
+from tollhouse.controlplane.sign_in.issuers import Issuer
 from tollhouse.controlplane.sign_in.notes import note
 from tollhouse.controlplane.sign_in.options import SignInOptions
 from tollhouse.controlplane.sign_in.tokens import Tokens
+from tollhouse.controlplane.sign_in.trips import Trips
 from tollhouse.rules.claims import domain_of, normal_email
 from tollhouse.rules.passwords import normal_password
 from tollhouse.storage import directory
@@ -36,6 +39,9 @@ from tollhouse.terms.sessions import Session
 
 KEEP_INVITATIONS_NS = 90 * 86_400 * 10**9
 """How long those that are over can still be looked at."""
+MAX_RETURNING = 32
+"""People coming back from issuers at once, each of whom makes us ask there."""
+NS_PER_S = 1_000_000_000
 _ID_BYTES = 10
 
 
@@ -51,6 +57,7 @@ class Doorkeeper:
         changed: Callable[[str | None], Awaitable[None]],
         random_bytes: Callable[[int], bytes],
         now_ns: Callable[[], int] = time.time_ns,
+        issuers: Iterable[Issuer] = (),
     ) -> None:
         self.database = database
         self.options = options
@@ -63,6 +70,9 @@ class Doorkeeper:
         self.invitation_tokens = Tokens(server_secret, "invitation")
         self.form_tokens = Tokens(server_secret, "form")
         self.captured = dict(options.captured)
+        self.issuers = {issuer.options.name: issuer for issuer in issuers}
+        self.trips = Trips(server_secret, lambda: now_ns() // NS_PER_S, random_bytes)
+        self.returning = asyncio.Semaphore(MAX_RETURNING)
 
     # --- what the composition root calls
 
