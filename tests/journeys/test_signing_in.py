@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.browser import Visit
+from tests.oidc_server import OidcServer
 from tests.planes.browsing import GOOD
 from tests.serving import Gateway
 
@@ -112,3 +113,76 @@ def test_another_site_cannot_use_the_session(gateway: Gateway, visit: Visit) -> 
         )
     assert "csrf" in (evil.text_content("body") or "")
     assert who(visit, at(gateway, "", "localhost")) == 200
+
+
+# --- at somebody else's
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[OidcServer]:
+    mia = {"email": "mia@acme.example", "email_verified": True, "name": "Mia Łukasik", "groups": ["staff"]}
+    with OidcServer([], {"mia": mia, "eve": {"email": "eve@evil.example", "email_verified": True}}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def with_issuer(provider: OidcServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    row = {
+        "name": "acme",
+        "label": "ACME",
+        "issuer": provider.issuer,
+        "client_id": provider.client_id,
+        "client_secret": "env:ACME_SECRET",
+        "scopes": "openid email profile groups",
+        "domains": ["acme.example"],
+        "roles": {"staff": "viewer"},
+    }
+    settings = {**SETTINGS, "sign_in": {"issuers": [row]}}
+    running = Gateway(tmp_path_factory.mktemp("with-issuer"), settings, ACME_SECRET=provider.client_secret).start()
+    provider.configure(redirect_uris=[f"{running.url}/api/v1/sign-in/oidc/acme/callback"])
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize("in_token", [True, False], ids=["claims in the ID token", "claims at userinfo"])
+def test_sign_in_at_a_real_provider(with_issuer: Gateway, provider: OidcServer, visit: Visit, in_token: bool) -> None:
+    provider.configure(id_token_claims=in_token)
+    page = visit.page
+    page.goto(at(with_issuer, "/sign-in?next=/api/docs"))
+    page.get_by_role("link", name="Sign in with ACME").click()
+    page.wait_for_url(f"{provider.issuer}/**")
+    page.get_by_label("Account").fill("mia")
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(at(with_issuer, "/api/docs"))
+    assert who(visit, with_issuer.url) == 200
+    (mia,) = [row for row in with_issuer.owner("GET", "/users")["items"] if row["email"] == "mia@acme.example"]
+    assert (mia["name"], mia["role"]) == ("Mia Łukasik", "viewer")
+    assert {cookie["name"] for cookie in visit.context.cookies(with_issuer.url)} >= {"__Host-tollhouse"}
+    page.goto(at(with_issuer, "/sign-in"))
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("link", name="Sign in with ACME").wait_for()
+    assert who(visit, with_issuer.url) == 401
+
+
+def test_who_is_of_another_domain_stays_out(with_issuer: Gateway, provider: OidcServer, visit: Visit) -> None:
+    page = visit.page
+    page.goto(at(with_issuer, "/api/v1/sign-in/oidc/acme"))
+    page.get_by_label("Account").fill("eve")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="You are not signed in").wait_for()
+    assert "acme.example" in (page.get_by_role("alert").text_content() or "")
+    assert who(visit, with_issuer.url) == 401
+
+
+def test_a_code_is_taken_once(with_issuer: Gateway, provider: OidcServer, visit: Visit) -> None:
+    """With the real provider: the same way back again, in the same browser and with its cookie of the trip."""
+    page = visit.page
+    page.goto(at(with_issuer, "/api/v1/sign-in/oidc/acme"))
+    (trip,) = [cookie for cookie in visit.context.cookies(with_issuer.url) if cookie["name"].endswith("-trip")]
+    page.get_by_label("Account").fill("mia")
+    with page.expect_response(lambda answer: "/callback?" in answer.url) as back:
+        page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(at(with_issuer, "/sign-in"))
+    visit.context.add_cookies([trip])
+    page.goto(back.value.url)
+    page.get_by_role("heading", name="You are not signed in").wait_for()
