@@ -1,11 +1,15 @@
 """What the documents say must be so: settings that load, files that exist, commands that are there."""
 
+import ast
 import re
 from pathlib import Path
 
 import yaml
 
+from tollhouse import client
 from tollhouse.cli import COMMANDS
+from tollhouse.cli.declared_file import DeclaredFile
+from tollhouse.controlplane.declared_fields import Resources
 from tollhouse.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,3 +50,21 @@ def test_rooms_of_the_architecture_exist() -> None:
     words = {word.split(".")[0].split("/")[-1] for word in re.findall(r"`([a-z_./]+)`", way)}
     files = {path.stem for path in source.rglob("*.py")} | {path.name for path in source.iterdir()}
     assert words - files - {"tell", "settle"} == set()
+
+
+def test_the_declared_file_of_its_page_is_one() -> None:
+    text = (ROOT / "docs" / "declared-files.md").read_text("utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    rows = Resources.model_validate(DeclaredFile("page", block).tree)
+    assert all(len(getattr(rows, noun)) for noun in Resources.model_fields)
+
+
+def test_the_clients_page_names_what_is_there() -> None:
+    text = (ROOT / "docs" / "python-client.md").read_text("utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                assert {name.name for name in node.names} <= set(client.__all__)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                noun = getattr(client, node.value.id, None)
+                assert noun is None or hasattr(noun, node.attr), f"{node.value.id}.{node.attr}"
