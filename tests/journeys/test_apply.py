@@ -147,6 +147,9 @@ def test_declared_providers_are_there_after_a_restart_and_a_missing_key_is_a_war
         told = gateway.owner("GET", "/providers")["items"]
         assert [(one["name"], one["api_key"], one["owned_by"]) for one in told] == [("mock", "env:B", "providers.yaml")]
         assert "b-key" not in json.dumps(told)
+        path.write_text(f"providers: [{row % ('mock', upstream.url, 'B')}]")
+        applied(gateway, path, "--prune")
+        assert gateway.owner("GET", "/status")["warnings"] == []
     finally:
         gateway.close()
 

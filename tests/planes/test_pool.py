@@ -441,6 +441,38 @@ def test_idle_connections_are_closed_in_time() -> None:
     run_in_virtual_time(story())
 
 
+def test_a_retired_origin_is_forgotten_once_its_calls_are_over() -> None:
+    async def story() -> None:
+        gate = asyncio.Event()
+
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            peer.send(OK[:-1])
+            await gate.wait()
+            peer.send(OK[-1:])
+
+        async with upstream(script) as provider, upstream(always(OK)) as other, Pools() as pool:
+            slow, idle, kept = at(provider.port), at(other.port), at(other.port)
+            call, heard = await start(pool, slow)
+            await fetch(pool, idle)
+            await fetch(pool, kept)
+            await until(lambda: heard.pieces)
+            for origin in (slow, idle):
+                pool.retire(origin)
+            await asyncio.sleep(2 * SWEEP_S)
+            assert set(pool._slots) == {slow, kept}
+            gate.set()
+            await call.done
+            assert heard.text == b"fine"
+            await asyncio.sleep(0.1)
+            assert (await fetch(pool, kept)).text == b"fine"
+            await asyncio.sleep(35.0)  # what was idle is closed in time, and then the origin goes
+            assert set(pool._slots) == {kept}
+            pool.retire(at(1))  # never called
+
+    run_in_virtual_time(story())
+
+
 def test_a_paused_call_is_neither_idle_nor_heard() -> None:
     """Back-pressure: the provider cannot send on, the idle clock stands, and nothing is lost."""
     size = 40_000_000

@@ -58,6 +58,10 @@ from tollhouse.upstream.providers import Provider
 from tollhouse.workers import Shipper, ShipperOptions, StrangerGate, Upkeep
 
 DIALECTS: tuple[Dialect, ...] = (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS, PAGE)
+NO_PROVIDER = (
+    "No provider is configured: set ANTHROPIC_API_KEY or OPENAI_API_KEY, write `providers:` into the settings or a "
+    "file to apply, or install the extra `local`."
+)
 PROBE_TIMEOUT_S = 3.0
 SHIP_TIMEOUT_S = 5.0
 """How long a look at the log, and a shutdown, wait for the ledger to catch up; the journal keeps what is late."""
@@ -77,7 +81,6 @@ class House:
         self.started_ns = time.time_ns()
         self.base_url = ""
         """Set by who serves."""
-        self.warnings: list[str] = []
         self.background: set[asyncio.Task[None]] = set()
         self.request_stop: Callable[[], None] = lambda: None
         """Set by who serves: ends serving, with a drain."""
@@ -99,12 +102,6 @@ class House:
             self.fleet.embed(self.local)
         else:
             await self.fleet.open()
-        self.warnings += self.fleet.warnings
-        if not self.providers:
-            self.warnings.append(
-                "No provider is configured: set ANTHROPIC_API_KEY or OPENAI_API_KEY, write `providers:` into the "
-                "settings, or install the extra `local`."
-            )
         self.shipper = Shipper(
             store.ledger,
             store.journal,
@@ -163,6 +160,13 @@ class House:
                         requests_today=today.get(holder_id, 0),
                         requests_this_month=month.get(holder_id, 0),
                     )
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the operator should know of, once it has started."""
+        if self.providers:
+            return list(self.fleet.warnings)
+        return [*self.fleet.warnings, NO_PROVIDER]
 
     @property
     def providers(self) -> tuple[Provider, ...]:
@@ -344,7 +348,7 @@ class House:
             | {"healthy": not self.shipper.facts.trouble, "detail": self.shipper.facts.trouble},
             "home": str(self.settings.home),
             "started_at_ns": self.started_ns,
-            "warnings": list(self.warnings),
+            "warnings": self.warnings,
             "journal": {"durability": self.settings.storage.durability}
             | msgspec.structs.asdict(self.store.journal.facts),
             "ledger": {"full": self.shipper.full} | msgspec.structs.asdict(self.shipper.facts),

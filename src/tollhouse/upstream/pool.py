@@ -128,8 +128,11 @@ class Pool:
 
     def retire(self, origin: Origin) -> None:
         """Nobody will call it any more: calls under way end as they would, then all of it is forgotten."""
-        if origin in self._slots:
+        slot = self._slots.get(origin)
+        if slot is not None:
             self._retired.add(origin)
+            for connection in list(slot.idle):
+                connection.close()
 
     def standing(self) -> dict[str, dict[str, int]]:
         """Connections per origin, for metrics and `doctor`."""
