@@ -15,7 +15,7 @@ import pytest
 
 from tests import tokens
 from tests.planes.plane import MESSAGE, T0_NS, Running, ask, image, plane
-from tests.planes.wire import Answer, Peer, reply, run, upstream
+from tests.planes.wire import Answer, Peer, reply, run, until, upstream
 from tests.tokens import AUDIENCE, ISSUER, NOW_S, claims, mint
 from tollhouse.dataplane.snapshot import Snapshot
 from tollhouse.dataplane.tokens import Issuer, IssuerOptions, TokenScheme
@@ -77,6 +77,12 @@ class World:
     def tell(self) -> None:
         here = image(ORGANISATION)
         self.running.change(msgspec.structs.replace(here, users=tuple(self.users.values())))
+
+    @property
+    def asked(self) -> int:
+        """Tokens that are being looked at."""
+        issuer = self.running.plane.schemes[1]._issuers[ISSUER]  # type: ignore[attr-defined]
+        return len(issuer.waiting) + len(issuer.unchecked)
 
     async def call(self, token: str, *lines: bytes, header: bytes = b"authorization: Bearer %b") -> Answer:
         async with await self.running.client() as client:
@@ -182,8 +188,7 @@ def test_fifty_first_calls_of_an_unknown_user_make_one_user() -> None:
             token = mint(claims("carol"), EC)
             others = [mint(claims("carol", jti=str(number)), EC) for number in range(25)]
             calls = [asyncio.ensure_future(here.call(one)) for one in [token] * 25 + others]
-            while len(here.running.plane.schemes[1]._issuers[ISSUER].waiting) < 26:  # type: ignore[attr-defined]
-                await asyncio.sleep(0.005)
+            await until(lambda: here.asked >= 26)
             here.gate.set()
             answers = await asyncio.gather(*calls)
             assert {answer.status for answer in answers} == {200}
@@ -203,10 +208,9 @@ def test_a_body_that_comes_while_its_sender_is_looked_up_is_kept() -> None:
             body = ask()
             head = b"POST /v1/messages HTTP/1.1\r\nhost: t\r\nauthorization: Bearer %b\r\ncontent-length: %d\r\n\r\n"
             client.send(head % (token, len(body)), body[:10])
-            await asyncio.sleep(0.05)
+            await until(lambda: here.asked)
             here.gate.set()
-            while not here.made:
-                await asyncio.sleep(0.005)
+            await until(lambda: here.made)
             client.send(body[10:])
             assert (await client.answer()).status == 200
             client.send(head % (token, len(body)), body)
@@ -223,11 +227,9 @@ def test_who_leaves_while_being_looked_up_costs_nothing() -> None:
                 token = mint(claims("carol"), EC).encode()
                 head = b"POST /v1/messages HTTP/1.1\r\nhost: t\r\nauthorization: Bearer %b\r\ncontent-length: 3\r\n\r\n"
                 client.send(head % token, b"{}\n")
-                while not here.running.plane.schemes[1]._issuers[ISSUER].waiting:  # type: ignore[attr-defined]
-                    await asyncio.sleep(0.005)
+                await until(lambda: here.asked)
             here.gate.set()
-            while not here.made:
-                await asyncio.sleep(0.005)
+            await until(lambda: here.made)
             assert not here.running.settlements
 
     run(story())
@@ -277,6 +279,38 @@ def test_claims_that_give_what_is_not_there_are_refused_in_words() -> None:
             error = await here.refused(mint(claims("carol"), EC))
             assert (error["code"], "there is no plan 'gold'" in error["message"]) == ("claims_refused", True)
             assert (await here.refused(mint(claims(sub=None), EC)))["code"] == "claims_refused"
+
+    run(story())
+
+
+def test_a_bug_in_making_users_is_answered_and_the_next_call_tries_again() -> None:
+    async def story() -> None:
+        async with world() as here:
+            scheme = here.running.plane.schemes[1]
+            scheme._provision = None  # type: ignore[attr-defined]
+            token = mint(claims("carol"), EC)
+            assert (await here.refused(token, 500))["code"] == "internal_error"
+            scheme._provision = here.provision  # type: ignore[attr-defined]
+            assert (await here.call(token)).status == 200
+
+    run(story())
+
+
+def test_a_flood_of_tokens_that_nobody_signed_takes_no_place_of_a_new_user() -> None:
+    async def story() -> None:
+        server = KeyServer(EC)
+        async with world(server=server, max_waiting=3) as here:
+            assert (await here.call(mint(claims(), EC))).status == 200
+            here.now_s += 31
+            server.open.clear()
+            forged = [mint(claims(jti=str(number)), EC2) for number in range(5)]
+            calls = [asyncio.ensure_future(here.call(token)) for token in forged]
+            await until(lambda: here.asked == 3 and sum(call.done() for call in calls) == 2)
+            assert (await here.call(mint(claims("carol"), EC))).status == 200
+            server.open.set()
+            answers = await asyncio.gather(*calls)
+            assert sorted(answer.status for answer in answers) == [401, 401, 401, 503, 503]
+            assert here.asked == 0
 
     run(story())
 
@@ -432,8 +466,7 @@ def test_old_keys_are_looked_for_again_and_last_while_nothing_newer_can_be_had()
             server.answer = b"HTTP/1.1 500 Sorry\r\ncontent-length: 0\r\n\r\n"
             here.now_s += 601
             assert (await here.call(token)).status == 200
-            while server.asked < 2:
-                await asyncio.sleep(0.005)
+            await until(lambda: server.asked >= 2)
             here.now_s += 86_400
             error = await here.refused(token, 503)
             assert error["code"] == "issuer_unavailable"

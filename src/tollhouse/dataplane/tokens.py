@@ -93,6 +93,8 @@ class Issuer:
         self.known: OrderedDict[bytes, _Known] = OrderedDict()
         self.said: OrderedDict[str, _Said] = OrderedDict()
         self.waiting: dict[bytes, asyncio.Task[Principal]] = {}
+        self.unchecked: dict[bytes, asyncio.Task[Principal]] = {}
+        """Those whose key is not here: anybody can make them, and they take no place of those that are good."""
         self.making = asyncio.Lock()
         """Users are made one after another, so that an older token does not come between."""
 
@@ -136,20 +138,26 @@ class TokenScheme:
                 principal = self._again(issuer, digest, known, now_s)
                 if principal is not None:
                     return principal
-            waiting = issuer.waiting.get(digest)
+            waiting = issuer.waiting.get(digest) or issuer.unchecked.get(digest)
             if waiting is not None:
                 raise NotYet(waiting)
         try:
             token = open_token(credential, self._max_bytes)
             issuer = self._issuer_of(token)
             until_s = check_claims(token.claims, issuer.trust, now_s)
+            waiting_room = issuer.unchecked
             if self._is_good(token, issuer):
+                waiting_room = issuer.waiting
                 claimed = _read(token, issuer)
                 if not self._news(claimed, token, issuer):
                     return self._welcome(digest, claimed, until_s, issuer)
         except TokenError as error:
             raise unauthenticated(error.code, str(error)) from None
-        raise NotYet(self._ask(digest, token, until_s, issuer))
+        if len(waiting_room) >= issuer.options.max_waiting:
+            raise Refusal(503, "overloaded", "Too many new tokens are being looked at; try again.", retry_after_s=1)
+        task = asyncio.get_running_loop().create_task(self._learn(digest, token, until_s, issuer))
+        _wait(waiting_room, digest, task)
+        raise NotYet(task)
 
     def _again(self, issuer: Issuer, digest: bytes, known: _Known, now_s: float) -> Principal | None:
         """Who showed this before; None when it must be looked at anew."""
@@ -198,20 +206,6 @@ class TokenScheme:
 
     # --- what takes a while
 
-    def _ask(self, digest: bytes, token: Token, until_s: float, issuer: Issuer) -> "asyncio.Task[Principal]":
-        if len(issuer.waiting) >= issuer.options.max_waiting:
-            raise Refusal(503, "overloaded", "Too many new tokens are being looked at; try again.", retry_after_s=1)
-        task = asyncio.get_running_loop().create_task(self._learn(digest, token, until_s, issuer))
-        issuer.waiting[digest] = task
-
-        def done(task: "asyncio.Task[Principal]") -> None:
-            del issuer.waiting[digest]
-            if not task.cancelled():
-                task.exception()  # who waited may have left: it was looked at
-
-        task.add_done_callback(done)
-        return task
-
     async def _learn(self, digest: bytes, token: Token, until_s: float, issuer: Issuer) -> Principal:
         """As `principal_of`, with all the asking there is to do. Raises Refusal."""
         try:
@@ -259,3 +253,15 @@ def _put(book: "OrderedDict[Any, Any]", name: Any, value: Any, most: int) -> Non
     book.move_to_end(name)
     if len(book) > most:
         book.popitem(last=False)
+
+
+def _wait(room: "dict[bytes, asyncio.Task[Principal]]", digest: bytes, task: "asyncio.Task[Principal]") -> None:
+    """Keep the task where others with the same token find it, until it is done."""
+
+    def done(task: "asyncio.Task[Principal]") -> None:
+        del room[digest]
+        if not task.cancelled():
+            task.exception()  # who waited may have left: it was looked at
+
+    room[digest] = task
+    task.add_done_callback(done)
