@@ -221,7 +221,7 @@ def make_app(tollhouse_url: str, database: Path) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        timeout = httpx.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+        timeout = httpx.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S)
         limits = httpx.Limits(max_connections=MAX_CONNECTIONS)
         app.state.flows = await run_in_threadpool(FlowStore, database)
         async with httpx.AsyncClient(base_url=tollhouse_url, timeout=timeout, limits=limits, trust_env=False) as client:

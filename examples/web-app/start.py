@@ -36,7 +36,11 @@ def main() -> None:
         told = gateway.stdout.readline()
         if not told:
             sys.exit("Tollhouse did not start; it says why above.")
-        url = json.loads(told)["url"]
+        facts = json.loads(told)
+        url = facts["url"]
+        print(f"Tollhouse serves on {url}, state is in {said.home}", flush=True)
+        if "setup_url" in facts:
+            print(f"Become its owner, once: {facts['setup_url']}", flush=True)
         subprocess.run([*TOLLHOUSE, "apply", "-f", str(HERE.parent / "plans.yaml"), "--yes"], check=True)
         uvicorn.run(make_app(url, said.home / "flows.db"), port=said.port, server_header=False, proxy_headers=False)
     finally:

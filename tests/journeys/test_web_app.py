@@ -96,6 +96,7 @@ class Person:
     def sign_up(self) -> "Person":
         self.page.goto(self.url)
         self.press("Create an account", "link")
+        expect(self.field("Name")).to_be_focused()
         self.field("Name").fill(self.name)
         self.field("E-mail").fill(self.email)
         self.field("Password").fill(PASSWORD)

@@ -16,8 +16,9 @@ function show() {
   byId('door').hidden = user !== null
   byId('house').hidden = user === null
   if (user === null) {
-    byId('sign-in').hidden = asked === 'sign-up'
-    byId('sign-up').hidden = asked !== 'sign-up'
+    const form = asked === 'sign-up' ? 'sign-up' : 'sign-in'
+    for (const name of ['sign-in', 'sign-up']) byId(name).hidden = name !== form
+    byId(form).querySelector('input').focus()
     return
   }
   const view = VIEWS.includes(asked) ? asked : VIEWS[0]
@@ -35,7 +36,7 @@ function enter(now) {
   clearFlows()
   byId('who').textContent = user ? user.name || user.email || user.user_id : ''
   show()
-  if (user === null) return byId('sign-in').elements.email.focus()
+  if (user === null) return
   loadFlows()
   refreshLeft()
   byId('message').focus()
