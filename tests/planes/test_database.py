@@ -1,6 +1,7 @@
 """The door to the database: transactions, bounds, and what is refused, on both engines."""
 
 import asyncio
+import sys
 import threading
 import traceback
 from pathlib import Path
@@ -218,6 +219,12 @@ def test_no_error_tells_the_password(url: str, postgres: Postgres) -> None:
     opened = Database.open(url)
     assert postgres.password not in opened.place
     opened.close()
+
+
+def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StorageError, match=r"pip install 'tollhouse\[postgres\]'"):
+        Database.open("postgresql://nobody@127.0.0.1:1/nothing")
 
 
 def test_a_database_that_cannot_hold_every_text_is_refused(postgres: Postgres) -> None:

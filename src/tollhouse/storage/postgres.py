@@ -42,7 +42,7 @@ def open_server(url: URL, options: DatabaseOptions) -> Engines:
     try:
         writer = _engine(url, 1, options)
         reader = _engine(url, options.readers, options, isolation_level="REPEATABLE READ")
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise StorageError(
             "the database is PostgreSQL, and its driver is not installed: pip install 'tollhouse[postgres]'"
         ) from error
