@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from tests.planes.control import MASTER_KEY, START_NS, Desk, open_desk
 from tollhouse.controlplane.access import Caller
-from tollhouse.controlplane.rates import ManagementOptions, Rates, address_name
+from tollhouse.controlplane.rates import ManagementOptions, Rates
 from tollhouse.storage import idempotency
 from tollhouse.terms.people import Role
 
@@ -198,18 +198,3 @@ def test_what_is_remembered_of_names_is_bounded() -> None:
     assert len(rates._paid_off_s) == 100
     assert rates.wait_s("999") == 60.0
     assert rates.wait_s("0") == 0.0
-
-
-@pytest.mark.parametrize(
-    ("client", "name"),
-    [
-        (("192.0.2.7", 1), "192.0.2.7"),
-        (("2001:db8:1:2:3::4", 1), "2001:db8:1:2::/64"),
-        (("::ffff:192.0.2.7", 1), "192.0.2.7"),
-        (("fe80::1%eth0", 1), "fe80::/64"),
-        (("testclient", 1), "testclient"),
-        (None, "unknown"),
-    ],
-)
-def test_an_address_is_counted_as_what_one_customer_has(client: tuple[str, int] | None, name: str) -> None:
-    assert address_name(client) == name

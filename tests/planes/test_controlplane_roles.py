@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
+import msgspec
 import pytest
 
-from tests.planes.control import Desk, open_desk
+from tests.planes.browsing import Browser
+from tests.planes.control import QUICK, Desk, open_desk
 from tests.planes.test_controlplane_access import concrete
 from tollhouse.controlplane.access import PERMISSIONS, Caller, Permission
 from tollhouse.rules.roles import IN_TEAM, MATRIX, Action, Reach
 from tollhouse.terms.people import Role
+from tollhouse.terms.sessions import Session
 
 CALLERS = {
     **{role.value: Caller(role, "ann") for role in Role},
@@ -64,3 +68,48 @@ def test_a_blocked_users_key_is_nobodys(desk: Desk) -> None:
     for (method, path), permission in PERMISSIONS.items():
         if permission not in (Permission.PUBLIC, Permission.ANYBODY):
             assert desk.ask(method, concrete(path), bearer=key).status_code == 401, f"{method} {path}"
+
+
+@pytest.fixture
+def open_house(tmp_path: Path) -> Iterator[Desk]:
+    opened = open_desk(tmp_path, msgspec.structs.replace(QUICK, sign_up="open"))
+    yield opened
+    opened.deps.database.close()
+
+
+SIGNED_IN: dict[str, tuple[Role, dict[str, Role]]] = {
+    "owner": (Role.OWNER, {}),
+    "admin": (Role.ADMIN, {}),
+    "viewer": (Role.VIEWER, {}),
+    "member": (Role.MEMBER, {}),
+    "lead": (Role.MEMBER, {"red": Role.ADMIN}),
+}
+ENDS_THE_SESSION = {("POST", "/api/v1/sign-out"), ("DELETE", "/api/v1/sessions"), ("POST", "/sign-out")}
+
+
+@pytest.mark.parametrize("name", SIGNED_IN)
+def test_the_gate_keeps_to_the_tables_for_a_real_session(open_house: Desk, name: str) -> None:
+    role, teams = SIGNED_IN[name]
+    browser = Browser(open_house)
+    told = browser.sign_up("someone@acme.example")
+    user_id = told["user"]["user_id"]
+    open_house.make("/api/v1/teams", team_id="red")
+    open_house.make("/api/v1/users", user_id="another owner", role="owner")
+    path = f"/api/v1/users/{quote(user_id, safe='')}"
+    assert open_house.ask("PATCH", path, {"role": role}).status_code == 200
+    for team, team_role in teams.items():
+        open_house.ask("PUT", f"/api/v1/teams/{team}/members/{quote(user_id, safe='')}", {"role": team_role})
+    browser.sign_in("someone@acme.example")
+    caller = Caller(role, user_id, teams, session=Session("", user_id, "", 0, 0, 0, 0))
+    wrong = {}
+    for (method, route), permission in PERMISSIONS.items():
+        if (method, route) not in ENDS_THE_SESSION and permission is not Permission.ANYBODY:
+            status = browser.ask(method, concrete(route)).status_code
+            bearer_only = permission is Permission.OWNER_BEARER  # whoever it is: a cookie is none
+            if status >= 500 or (status in (401, 403)) is (not bearer_only and let_in(caller, permission)):
+                wrong[f"{method} {route}"] = status
+    assert wrong == {}
+    assert open_house.ask("PATCH", path, {"role": "member"}).status_code == 200
+    assert browser.ask("GET", "/api/v1/status").status_code in (401, 403)  # demoted with the next request
+    open_house.make(f"{path}/block")
+    assert browser.ask("GET", "/api/v1/me").status_code == 401

@@ -28,8 +28,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.problems import Problem, problem_response, storage_problem
-from tollhouse.controlplane.rates import Rates, address_name
+from tollhouse.controlplane.rates import Rates
 from tollhouse.controlplane.sign_in.cookies import check_csrf, session_token
+from tollhouse.controlplane.sign_in.guard import network_of
 from tollhouse.rules.roles import Action, Reach, reach, teams_within
 from tollhouse.storage import directory
 from tollhouse.storage.teams import memberships_of
@@ -239,7 +240,8 @@ class Gate:
         """Who it is, if they do not ask too often. Who shows wrong credentials too often cannot tell whether the next
         one is the master key; keys and sessions, which nobody guesses, stay good. Raises Problem: 401, 403 or 429.
         """
-        address = address_name(scope.get("client"))
+        client = scope.get("client")
+        address = network_of(client[0]) if client else "unknown"
         wait_s = self._failures.wait_s(address)
         try:
             caller = await self.identify(scope)

@@ -7,7 +7,6 @@ that asked longest ago is forgotten, and as a name is paid off after a minute, o
 minute can make it matter.
 """
 
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -60,16 +59,3 @@ class Rates:
         names.move_to_end(name)
         while len(names) > self._max_names:
             names.popitem(last=False)
-
-
-def address_name(client: tuple[str, int] | None) -> str:
-    """An address as it is counted: of IPv6 the network that one customer has."""
-    if client is None:
-        return "unknown"
-    try:
-        address = ipaddress.ip_address(client[0].partition("%")[0])
-    except ValueError:
-        return client[0]
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(address.ipv4_mapped or ipaddress.IPv6Network((address, 64), strict=False))
-    return str(address)
