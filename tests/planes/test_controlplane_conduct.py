@@ -18,8 +18,8 @@ TEAMS, PLANS = "/api/v1/teams", "/api/v1/plans"
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    opened = open_desk(tmp_path)
+def desk(location: str) -> Iterator[Desk]:
+    opened = open_desk(location)
     yield opened
     opened.deps.database.close()
 
@@ -154,7 +154,8 @@ def _first_time_blind(find: Any) -> Any:
     return look
 
 
-def test_no_secret_stands_in_the_database(desk: Desk, tmp_path: Path) -> None:
+def test_no_secret_stands_in_the_database(tmp_path: Path) -> None:
+    desk = open_desk(tmp_path)
     key = once(desk, "my-own-idempotency-key", {"user_id": "alice"}).json()["key"]
     desk.deps.database.close()
     stored = b"".join(file.read_bytes() for file in tmp_path.iterdir())
