@@ -23,11 +23,13 @@ from tollhouse.dataplane.holds import MoneyHold
 from tollhouse.dataplane.snapshot import Principal
 from tollhouse.journal.frames import encode_records
 from tollhouse.rules.metering import COMPLETE
+from tollhouse.rules.plans import budgets_of
 from tollhouse.storage import directory
+from tollhouse.storage import plans as stored
 from tollhouse.terms.errors import Refusal, StorageError
 from tollhouse.terms.events import SettleKind, SettleRecord
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
-from tollhouse.terms.people import Budget, BudgetEdge, BudgetUnit, BudgetWindow
+from tollhouse.terms.people import Budget, BudgetEdge, BudgetUnit, BudgetWindow, Plan, PlanBudget, User
 from tollhouse.terms.seen import Seen
 from tollhouse.terms.usage import Usage
 
@@ -39,6 +41,8 @@ SCOPES = (
     (ScopeKind.TEAM, TEAM),
 )
 WINDOWS = (BudgetWindow.TOTAL, BudgetWindow.HOUR, BudgetWindow.DAY, BudgetWindow.MONTH, BudgetWindow.FIVE_HOURS)
+PLANS = ("free", "paid")
+PLAN_WINDOWS = (BudgetWindow.TOTAL, BudgetWindow.DAY)
 HOUR_S, DAY_S = 3_600, 86_400
 STEPS = 40
 BATCH = 10
@@ -102,6 +106,10 @@ class BudgetMachine(RuleBasedStateMachine):
         self.holds: dict[str, MoneyHold] = {}
         self.waiting: list[Principal] = []
         """Who was identified, and has not sent the whole body yet."""
+        self.plans: dict[str, Plan] = {}
+        self.plan_of: dict[str, str | None] = {}
+        self.given: dict[str, Budget] = {}
+        """The budgets that users have by their plans now."""
         self.node = Node(self.home, self.clocks, self.entered)
         self.node.start()
 
@@ -123,9 +131,9 @@ class BudgetMachine(RuleBasedStateMachine):
         which may come only in another window.
         """
         self.waiting += map(self.node.identify, KEYS)
-        if verb == "set" and len(self.model.budgets) < MAX_BUDGETS:
+        if verb == "set" and len(self._stated) < MAX_BUDGETS:
             self._write([self._new(*new)], directory.create_budget)
-        elif there := self._alive:
+        elif there := self._stated:
             budget = there[which % len(there)]
             if verb == "remove":
                 self.model.removed.add(budget.budget_id)
@@ -134,6 +142,40 @@ class BudgetMachine(RuleBasedStateMachine):
                 changed = msgspec.structs.replace(budget, limit=budget.limit * percent // 100, edge=new[3])
                 self._write([changed], directory.update_budget)
         self._pass(wall_s, late=wall_s > 0)
+
+    @scene(
+        user_id=st.sampled_from(("alice", "bob")),
+        plan_id=st.sampled_from(PLANS),
+        limit=limits(),
+        window=st.sampled_from(PLAN_WINDOWS),
+        edge=edges,
+        what=st.sampled_from(("gives", "is given", "is given", "is taken")),
+    )
+    def plan_changes(
+        self,
+        user_id: str,
+        plan_id: str,
+        limit: tuple[BudgetUnit, int],
+        window: BudgetWindow,
+        edge: BudgetEdge,
+        what: str,
+    ) -> None:
+        """It gives something else, or to somebody else; calls of those who had it are on their way in."""
+        self.waiting += map(self.node.identify, KEYS)
+        if what == "gives" or plan_id not in self.plans:
+            plan = self.plans[plan_id] = Plan(plan_id, budgets=(PlanBudget(limit[1], limit[0], window),), edge=edge)
+            self.node.change(lambda one: stored.update_plan(one, plan) or stored.create_plan(one, plan))
+        if what != "gives":
+            self.plan_of[user_id] = plan_id if what == "is given" else None
+            moved = User(user_id, plan_id=self.plan_of[user_id], team_id=TEAM if user_id == "bob" else None)
+            self.node.change(lambda one: directory.update_user(one, moved), user_id)
+        self._looked()
+        self.given = {
+            budget.budget_id: budget
+            for user_id, plan_id in self.plan_of.items()
+            for budget in budgets_of(self.plans.get(plan_id or ""), ScopeKind.USER, user_id, "UTC")
+        }
+        self.model.budgets.update(self.given)
 
     def _new(self, scope: int, limit: tuple[BudgetUnit, int], window: BudgetWindow, edge: BudgetEdge) -> Budget:
         kind, scope_id = SCOPES[scope % len(SCOPES)]
@@ -153,7 +195,14 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @property
     def _alive(self) -> list[Budget]:
-        return [one for one in self.model.budgets.values() if one.budget_id not in self.model.removed]
+        return [*self._stated, *self.given.values()]
+
+    @property
+    def _stated(self) -> list[Budget]:
+        """Those that have a row."""
+        return [
+            one for one in self.model.budgets.values() if one.budget_id not in self.model.removed and not one.owned_by
+        ]
 
     # --- calls
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, delete, update
 
 from tests.laws.budget_model import CACHED_PUSD, DEFAULT_OUTPUT, INPUT_PUSD, MIN_OUTPUT, OUTPUT_PUSD, WRITTEN_PUSD
 from tests.planes.plane import FakeCaller
@@ -34,7 +34,7 @@ from tollhouse.storage import directory, teams
 from tollhouse.storage.database import Database
 from tollhouse.storage.image import load_image
 from tollhouse.storage.ledger import SqlLedger, recount
-from tollhouse.storage.tables import budget_windows, budgets, ledger, requests
+from tollhouse.storage.tables import budget_windows, budgets, ledger, plans, requests, users
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import Refusal, StorageError
 from tollhouse.terms.events import Refused, Settlement
@@ -203,8 +203,9 @@ def _people(connection: Connection) -> None:
 
 
 def _sweep(connection: Connection) -> None:
-    for table in (ledger, budget_windows, budgets, requests):
+    for table in (ledger, budget_windows, budgets, requests, plans):
         connection.execute(delete(table))
+    connection.execute(update(users).values(plan_id=None))
 
 
 class Node:

@@ -21,6 +21,7 @@ from tollhouse.journal.writer import Writer
 from tollhouse.rules import metering
 from tollhouse.rules.bounds import Bound, CapChoice, affordable
 from tollhouse.rules.metering import NOTHING, EndingKind, Settled
+from tollhouse.rules.plans import BUDGET_PREFIX
 from tollhouse.storage import ledger
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.events import HoldRecord, SettleKind, Settlement
@@ -269,6 +270,22 @@ def after_a_restart_only_the_latest_window_counts(real: Any) -> Any:
 @seeded(Accounts, "adopt")
 def window_older_than_the_image_opens_empty(real: Any) -> Any:
     return lambda self, image: real(self, msgspec.structs.replace(image, read_at_s=0))
+
+
+@seeded(Accounts, "adopt")
+def budgets_of_plans_are_forgotten_when_somebody_else_changes(real: Any) -> Any:
+    def wrong(self: Accounts, image: Any) -> None:
+        there = {budget.budget_id for budget in image.budgets}
+        for budget_id in [one for one in self._accounts if one.startswith(BUDGET_PREFIX) and one not in there]:
+            del self._accounts[budget_id]
+        real(self, image)
+
+    return wrong
+
+
+@seeded(ledger, "unit_of")
+def budgets_of_plans_are_not_posted_for_they_have_no_row(real: Any) -> Any:
+    return lambda budget_id: None
 
 
 @seeded(Accounts, "adopt")
