@@ -27,7 +27,11 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "plans.yaml"
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway whose settings name no provider."""
     price = {"input_usd_per_mtok": 3, "output_usd_per_mtok": 15}
-    settings = {"local": {"enabled": False}, "prices": {MODEL: price}}
+    settings = {
+        "local": {"enabled": False},
+        "prices": {MODEL: price},
+        "upstream": {"declared_secrets": ["env:*_KEY"]},
+    }
     gateway = Gateway(tmp_path_factory.mktemp("apply"), settings, MOCK_KEY="first-key", OTHER_KEY="second-key")
     try:
         yield gateway.start()
@@ -152,6 +156,24 @@ def test_declared_providers_are_there_after_a_restart_and_a_missing_key_is_a_war
         assert gateway.owner("GET", "/status")["warnings"] == []
     finally:
         gateway.close()
+
+
+def test_a_file_names_no_secret_that_is_not_its_to_use(
+    bare: Gateway, upstream: ScriptedUpstream, tmp_path: Path, type_: Type
+) -> None:
+    path = tmp_path / "thief.yaml"
+    own = (
+        "env:TOLLHOUSE_MASTER_KEY",
+        "env:litellm_master_key",
+        f"file:{bare.home}/server-secret",
+        "file:/etc/hostname",
+    )
+    for reference in own:
+        row = {"name": "thief", "kind": "openai", "base_url": upstream.url, "api_key": reference, "models": ["x"]}
+        path.write_text(yaml.safe_dump({"providers": [row]}))
+        done = type_(bare, "apply", "-f", str(path), "--dry-run")
+        assert done.code == 2, reference
+        assert "upstream.declared_secrets" in done.err
 
 
 def test_the_seeds_plans_and_a_key_that_holds_one(bare: Gateway, tmp_path: Path, type_: Type, applied: Apply) -> None:

@@ -206,6 +206,23 @@ def test_a_key_moves_to_a_team_that_is_there(desk: Desk) -> None:
     assert ok(post(desk, "/key/update", key=made["token"], team_id=None))["team_id"] == "red"
 
 
+def test_what_a_file_declares_is_not_changed_here(desk: Desk) -> None:
+    rows = {
+        "teams": [{"team_id": "red", "members": {"a": "member"}}],
+        "users": [{"user_id": "a"}],
+        "keys": [{"user_id": "a", "name": "ci"}],
+    }
+    made = desk.make("/api/v1/declarations", owner="people.yaml", resources=rows)["keys"][0]
+    for path, fields in (
+        ("/key/update", {"key": made["key"], "rpm_limit": 1}),
+        ("/key/generate", {"user_id": "b", "team_id": "red"}),
+        ("/user/new", {"user_id": "c", "teams": ["red"]}),
+    ):
+        assert refusal(post(desk, path, **fields), 409)["reason"] == "declared"
+    ok(post(desk, "/key/generate", user_id="a", team_id="red"))  # who is in it has keys for it
+    ok(post(desk, "/key/delete", keys=[made["key"]]))  # revoking never waits for a file
+
+
 @pytest.mark.parametrize(
     ("path", "sent", "shape", "refused"),
     [

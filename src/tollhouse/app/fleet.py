@@ -11,6 +11,8 @@ a call that was planned finishes on what it was planned for.
 import asyncio
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from tollhouse.app import providers as setup
@@ -29,6 +31,7 @@ from tollhouse.upstream.pool import Pool
 from tollhouse.upstream.providers import KINDS, Provider, ProviderSpec, build_provider
 
 PRICES_NAME = "prices"
+OWN_VARIABLES = ("TOLLHOUSE_", "LITELLM_MASTER_KEY")
 
 
 class Fleet:
@@ -139,12 +142,23 @@ class Fleet:
             return "", "the server's settings say only_local: nothing leaves its machine"
         if row.name == setup.LOCAL or any(row.name == own.name for own in self.settings.providers):
             return "name", f"{row.name!r} is taken by the server's settings; choose another name"
+        if row.api_key and not self._may_name(row.api_key):
+            return "api_key", "the server's settings do not let a file name this secret (upstream.declared_secrets)"
         try:
             self._build(setup.provider_spec(as_settings(row)))
         except SettingsError as error:
             place = re.match(rf"providers\.{re.escape(row.name)}\.(\w+): ", str(error))
             return ("", str(error)) if place is None else (place[1], str(error)[place.end() :])
         return None
+
+    def _may_name(self, reference: str) -> bool:
+        """Whether a file may have this secret read. The gateway's own are refused, whatever the settings say."""
+        source, _, name = reference.partition(":")
+        if source == "env" and name.upper().startswith(OWN_VARIABLES):
+            return False
+        if source == "file" and Path(name).expanduser().resolve().is_relative_to(self.store.home.path.resolve()):
+            return False
+        return any(fnmatchcase(reference, pattern) for pattern in self.settings.upstream.declared_secrets)
 
 
 def as_settings(row: ProviderRow) -> ProviderSettings:
