@@ -18,8 +18,8 @@ HEAD = "0006"
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """All revisions, oldest first."""
 
-RELEASED = "0001"
-"""The newest one that a release has. From then on it stays as it is, and a test has a frozen database of it."""
+RELEASED = ("0001",)
+"""The newest one of each release. These and all before them stay as they are; tests have a frozen database of each."""
 
 
 def migrate(connection: Connection) -> None:
