@@ -20,6 +20,8 @@ from tollhouse.terms.money import NUSD_PER_USD
 
 BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _BUCKETS_US = tuple([round(bound_s * 1e6) for bound_s in BUCKETS_S])
+_BELOW_US = (0, *_BUCKETS_US)
+"""Of each bucket: what is not above this stands in an earlier one."""
 
 Gauges = dict[str, tuple[str, float]]
 """Metric name (without prefix) → (help, value)."""
@@ -96,10 +98,13 @@ class Telemetry:
         if usage.cache_write_5m_tokens or usage.cache_write_1h_tokens:
             series.cache_write_tokens += usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
         series.duration_us += duration_us
-        series.duration_buckets[bisect_left(_BUCKETS_US, duration_us)] += 1
+        bucket = bisect_left(_BUCKETS_US, duration_us)
+        series.duration_buckets[bucket] += 1
         if first_byte_us:
             series.first_byte_us += first_byte_us
-            series.first_byte_buckets[bisect_left(_BUCKETS_US, first_byte_us)] += 1
+            if first_byte_us <= _BELOW_US[bucket]:  # else the same one: it was not later than the end
+                bucket = bisect_left(_BUCKETS_US, first_byte_us)
+            series.first_byte_buckets[bucket] += 1
 
     def refused(self, endpoint: str, refusal: Refusal) -> None:
         """An answer of our own instead of a provider's."""

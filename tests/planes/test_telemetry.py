@@ -1,6 +1,9 @@
 """What `/metrics` tells of calls: every call once under how it ended, tokens and times summed over all endings."""
 
-from tollhouse.telemetry import Telemetry
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tollhouse.telemetry import BUCKETS_S, Telemetry
 from tollhouse.terms.events import HoldRecord, SettleKind, Settlement, SettleRecord
 from tollhouse.terms.usage import Usage
 
@@ -67,8 +70,19 @@ def test_durations_fall_into_the_bucket_whose_bound_they_do_not_pass() -> None:
     assert total_s == 1_000_000.500_001
 
 
-def bucket(bound: str) -> str:
-    return f'tollhouse_call_duration_seconds_bucket{{endpoint="messages",le="{bound}",provider="anthropic"}}'
+@given(st.integers(1, 10**9), st.integers(1, 10**9))
+@example(250_000, 250_000)
+@example(250_001, 250_000)
+@example(10**9, 300_000_001)
+def test_first_bytes_fall_into_theirs_whatever_the_duration(one_us: int, other_us: int) -> None:
+    first_byte_us, duration_us = sorted((one_us, other_us))
+    samples = told(settlement(duration_us=duration_us, first_byte_us=first_byte_us))
+    for bound_s in BUCKETS_S:
+        assert samples[bucket(str(bound_s), "first_byte")] == (first_byte_us <= bound_s * 1e6)
+
+
+def bucket(bound: str, what: str = "call_duration") -> str:
+    return f'tollhouse_{what}_seconds_bucket{{endpoint="messages",le="{bound}",provider="anthropic"}}'
 
 
 def test_a_call_without_an_answer_has_no_first_byte() -> None:

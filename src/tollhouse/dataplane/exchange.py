@@ -128,7 +128,7 @@ class Exchange(Visitor):
                 raise Refusal(
                     503, "shutting_down", "This gateway is shutting down; try again in a moment.", retry_after_s=1
                 )
-            if head.read.get(b"content-encoding", b"identity").lower() != b"identity":
+            if head.encoded:
                 raise Refusal(
                     415, "unsupported_encoding", "Send the body uncompressed: its cost is bounded by what it says."
                 )

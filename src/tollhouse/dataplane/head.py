@@ -156,6 +156,8 @@ class RequestHead(msgspec.Struct, eq=False):
     expect_continue: bool = False
     read: dict[bytes, bytes] = {}
     forwarded: bytes = b""
+    encoded: bool = False
+    """Its body is compressed, or changed in another way."""
     client: str = ""
     """By which tool: `claude-cli/2.1 (…)` is `claude-cli`."""
     session: str = ""
@@ -202,6 +204,7 @@ def read_head(
             431, "head_too_large", f"The request line and headers exceed {max_bytes} bytes (listen.max_head_bytes)."
         )
     _check_framing(head, version)
+    head.encoded = read.get(b"content-encoding", b"identity").lower() != b"identity"
     if b"connection" in read:
         forwarded = _without_connection_options(forwarded, read[b"connection"])
     head.forwarded = b"".join(forwarded)

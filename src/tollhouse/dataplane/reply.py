@@ -5,6 +5,8 @@ import re
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CHUNK = b"%x\r\n%b\r\n"
+"""Of a size and so many bytes."""
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -23,10 +25,6 @@ def stream_head(status: int, headers: bytes, *, chunked: bool, keep_alive: bool)
     framing = b"transfer-encoding: chunked\r\n" if chunked else b""
     connection = b"" if keep_alive else b"connection: close\r\n"
     return b"%b%b%b%b\r\n" % (STATUS_LINE[status], headers, framing, connection)
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def plain(status: int, message: str) -> bytes:

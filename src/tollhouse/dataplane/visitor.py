@@ -80,7 +80,9 @@ class Visitor(Teller):
     def write_stream(self, data: bytes) -> None:
         if self.disconnected:
             return
-        self.edge.write(data if self.head.version == "1.0" else reply.chunk(data))
+        edge = self.edge
+        chunk = data if self.head.version == "1.0" else reply.CHUNK % (len(data), data)
+        edge.gate.turn.write(edge.transport, chunk)
 
     def end_stream(self) -> None:
         if self.disconnected:

@@ -9,7 +9,7 @@ written again into the newest segment once there are too many (`carry`).
 import errno
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tollhouse.journal.disk import Disk
@@ -93,14 +93,16 @@ class Shelf:
         """Its hold is here and was not shipped yet."""
         return attempt_id in self._holds
 
-    def shipped(self, attempt_id: str) -> None:
-        """The attempt is in the database: its records count no more."""
-        place = self._holds.pop(attempt_id, None)
-        if place is not None:
-            place[0].open -= 1
-        segment = self._settles.pop(attempt_id, None)
-        if segment is not None:
-            segment.open -= 1
+    def shipped(self, attempt_ids: Iterable[str]) -> None:
+        """These attempts are in the database: their records count no more."""
+        holds, settles = self._holds, self._settles
+        for attempt_id in attempt_ids:
+            place = holds.pop(attempt_id, None)
+            if place is not None:
+                place[0].open -= 1
+            segment = settles.pop(attempt_id, None)
+            if segment is not None:
+                segment.open -= 1
 
     def to_carry(self) -> list[HoldRecord]:
         """Holds in the oldest segment that wait for their settlement."""

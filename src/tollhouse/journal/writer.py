@@ -148,8 +148,7 @@ class Writer:
         self._doom()
 
     def shipped(self, settlements: Iterable[Settlement]) -> None:
-        for settlement in settlements:
-            self.shelf.shipped(settlement.hold.attempt_id)
+        self.shelf.shipped([settlement.hold.attempt_id for settlement in settlements])
         self._doom()
 
     def _doom(self) -> None:
