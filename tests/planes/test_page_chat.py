@@ -9,7 +9,9 @@ from tests.dialects.recorded import recording
 from tests.planes.plane import KEY, MESSAGE, Running, image, plane
 from tests.planes.test_sessions_scheme import COOKIE, CSRF, OWN, Book, signed_in
 from tests.planes.wire import STREAM_HEAD, Answer, Peer, chunk, reply, run, upstream
+from tollhouse.app.chat import pinned
 from tollhouse.dialects.page import Pinned
+from tollhouse.settings.chat import Chat
 from tollhouse.terms.names import ScopeKind
 from tollhouse.terms.people import Budget
 
@@ -217,5 +219,18 @@ def test_without_a_model_there_is_no_chat() -> None:
                 assert answer.body.startswith(b"/api/chat "), (
                     "it went to the management plane, which knows no such path"
                 )
+
+    run(story())
+
+
+def test_the_operator_is_warned_of_a_model_that_nobody_serves() -> None:
+    async def story() -> None:
+        async with plane() as running:
+            warnings: list[str] = []
+            assert pinned(Chat(model="gpt-x"), running.plane.planner, warnings) == Pinned("gpt-x")
+            assert pinned(Chat(), running.plane.planner, warnings) is None
+            assert not warnings
+            assert pinned(Chat(model="llama-x"), running.plane.planner, warnings) == Pinned("llama-x")
+            assert warnings[0].startswith("chat.model: no provider serves 'llama-x'")
 
     run(story())

@@ -426,6 +426,18 @@ def test_an_attack_fails(attacked: dict[str, dict[str, Any]], name: str) -> None
     assert code == special.get(name, "unknown_key" if name in unknown_key else "invalid_token"), attacked[name]
 
 
+def test_where_no_issuer_is_set_a_token_is_told_so() -> None:
+    async def story() -> None:
+        async with plane() as running, await running.client() as client:
+            head = b"POST /v1/messages HTTP/1.1\r\nhost: t\r\nx-api-key: %b\r\ncontent-length: 0\r\n\r\n"
+            client.send(head % mint(claims(), EC).encode())
+            answer = await client.answer()
+            assert answer.status == 401
+            assert "no issuer of tokens is set here" in json.loads(answer.body)["error"]["message"]
+
+    run(story())
+
+
 def test_a_head_larger_than_a_token_may_be_is_not_even_decoded() -> None:
     async def story() -> None:
         async with world() as here:

@@ -200,7 +200,7 @@ class House:
             note_refused=self.strangers.put,
             request_id=self.request_id,
             now_ns=time.time_ns,
-            chat=pinned(self.settings.chat),
+            chat=pinned(self.settings.chat, self.fleet.planner, self.warnings),
         )
         options = EdgeOptions(
             **{name: value for name, value in listen if name in EdgeOptions.__struct_fields__},

@@ -60,6 +60,11 @@ def _stranger(head: RequestHead) -> Refusal:
         refusal = client_refusal(credential.decode("latin-1"))
         if refusal is not None:
             return refusal
+    if any(credential.startswith(b"eyJ") for credential in shown):
+        return unauthenticated(
+            "invalid_key",
+            "This looks like a token (JWT), and no issuer of tokens is set here. Operators: it goes under jwt.",
+        )
     if shown:
         return unauthenticated(
             "invalid_key",
