@@ -8,11 +8,14 @@ come past the first check.
 
 import argparse
 import itertools
+import json
 import secrets
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import schemathesis
@@ -69,7 +72,8 @@ class Player:
             "request_id": "req_1",
             "session_id": "ses_1",
         }
-        schema = schemathesis.openapi.from_dict(desk.get("/api/openapi.json"))
+        self.described = desk.get("/api/openapi.json")
+        schema = schemathesis.openapi.from_dict(self.described)
         self.operations: dict[str, APIOperation[Any, Any, Any, Any]] = {
             f"{found.ok().method.upper()} {found.ok().path}": found.ok() for found in schema.get_all_operations()
         }
@@ -107,6 +111,44 @@ class Player:
             case.validate_response(answer, checks=CHECKS)
 
         ask()
+
+    def strange(self, texts: Sequence[str], others: Sequence[Any]) -> Iterator[str]:
+        """What fails when each field of each body, each query and each name in a path has such a value."""
+        for name, operation in self.operations.items():
+            method, path = name.split(" ", 1)
+            there = path
+            for key, value in self.known.items():
+                there = there.replace("{%s}" % key, value)  # noqa: UP031
+            asked: list[tuple[str, dict[str, Any]]] = [
+                (there, {"params": {one.name: text}}) for one in operation.query for text in texts if text.isprintable()
+            ]
+            asked += [(f"{path.partition('{')[0]}{quote(text)}", {}) for text in texts if text.isprintable()]
+            body = self.described["paths"][path][method.lower()].get("requestBody", {"content": {}})["content"]
+            if "application/json" in body:
+                schema = self.plain(body["application/json"]["schema"])
+                base = self.sensible(dict.fromkeys(schema.get("required", ()), "x"), "1/day")
+                for field, value in itertools.product(schema.get("properties", ()), (*texts, *others)):
+                    content = json.dumps({**base, field: value}).encode()
+                    asked.append((there, {"content": content, "headers": {"content-type": "application/json"}}))
+            for target, how in asked:
+                try:
+                    status = self.desk.ask(method, target, **how).status_code
+                except Exception as error:  # noqa: BLE001  a fault of the server comes through as it is
+                    yield f"{method} {target} {how}: {error!r}"
+                else:
+                    if status >= 500:
+                        yield f"{method} {target} {how}: {status}"
+
+    def plain(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """What a reference stands for; of alternatives, the first."""
+        while "properties" not in schema:
+            if "$ref" in schema:
+                schema = self.described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+            elif "anyOf" in schema:
+                schema = schema["anyOf"][0]
+            else:
+                break
+        return schema
 
     def sensible(self, body: dict[str, Any], amount: str) -> dict[str, Any]:
         made = {

@@ -26,6 +26,14 @@ def test_no_request_meets_an_answer_that_is_not_described(player: Player) -> Non
     assert {200, 201, 204, 304, 400, 403, 404, 409, 412} <= player.seen.keys()  # it came past the first checks
 
 
+STRANGE_TEXTS = ("\ud800", "\0", "9999-12-31T23:59:59+23:59", "9" * 30)
+STRANGE = (10**30, float("nan"), {"\ud800": "\ud800"})
+
+
+def test_no_strange_value_upsets_the_server(player: Player) -> None:
+    assert list(player.strange(STRANGE_TEXTS, STRANGE)) == []
+
+
 def test_the_description_has_every_route_and_every_refusal(player: Player) -> None:
     described = player.desk.get("/api/openapi.json")
     operations = {(verb.upper(), path) for path, verbs in described["paths"].items() for verb in verbs}

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 NS_PER_S = 1_000_000_000
 MAX_DURATION_S = 100 * 366 * 86_400
 """A hundred years: what is longer is a slip of the finger."""
+MAX_INSTANT_S = 7_258_118_400
+"""The year 2200; in nanoseconds, 64 bits end in 2262."""
 
 _UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"(\d{1,9})\s*([smhdw])")
@@ -43,8 +45,8 @@ def parse_instant_s(text: str, now_s: int, *, ahead: bool) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     seconds = int(moment.timestamp())
-    if seconds < 0:
-        raise ValueError(f"a time is after 1970, unlike {text!r}")
+    if not 0 <= seconds <= MAX_INSTANT_S:
+        raise ValueError(f"a time is between 1970 and 2200, unlike {text!r}")
     return seconds
 
 
