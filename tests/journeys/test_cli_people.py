@@ -78,6 +78,7 @@ def test_teams_their_members_keys_and_budgets(type_: Type) -> None:
     assert told(type_, "teams", "edit", "red", "--plan", "none")["plan_id"] is None
     told(type_, "budgets", "set", "1M tokens/day", "--team", "red")
     assert len(told(type_, "budgets", "list", "--team", "red")["items"]) == 2
+    assert told(type_, "usage", "--by", "team", "--team", "red")["rows"] == []
     assert "Red" in type_("teams", "list")
     assert "red" in type_("users", "list")
 

@@ -22,7 +22,7 @@ COMMANDS = {
     "budgets": "Hard caps over the organisation, a team, a user or a key: set, list, edit, remove.",
     "apply": "Make users, teams, keys, plans, budgets and providers what a YAML file says.",
     "import": "Another gateway's configuration as a file to apply: litellm.",
-    "usage": "What was used and what it cost, by user, key, model, client or day.",
+    "usage": "What was used and what it cost, by user, key, team, model, client or day.",
     "doctor": "What is configured, reachable, priced, insecure; the exit code tells.",
 }
 

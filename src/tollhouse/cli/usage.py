@@ -15,6 +15,7 @@ from tollhouse.terms.money import format_usd, parse_usd
 class By(StrEnum):
     USER = "user"
     KEY = "key"
+    TEAM = "team"
     MODEL = "model"
     CLIENT = "client"
     DAY = "day"
@@ -28,6 +29,7 @@ def usage(
     until: Annotated[str | None, typer.Option("--until", help="As --since; not included.", metavar="WHEN")] = None,
     user: Annotated[str | None, typer.Option("--user", help="Only this user's.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Only this key's (id or name).")] = None,
+    team: Annotated[str | None, typer.Option("--team", help="Only what counted toward this team.")] = None,
     limit: Annotated[int, typer.Option("--limit", help="At most so many rows.", min=1, max=10_000)] = 50,
     url: options.Url = None,
     config: options.Config = None,
@@ -45,6 +47,7 @@ def usage(
             until=until,
             user=user,
             key=only,
+            team=team,
             limit=limit,
             utc_offset_s=int(offset.total_seconds()) if offset else 0,
         )
