@@ -196,6 +196,29 @@ def test_the_seeds_plans_and_a_key_that_holds_one(bare: Gateway, tmp_path: Path,
     assert [kept] == json.loads(secrets.read_text())
 
 
+def test_the_seeds_plans_hold_by_name(
+    bare: Gateway, upstream: ScriptedUpstream, claude: Claude, tmp_path: Path, applied: Apply
+) -> None:
+    """Ten a minute and answers of a thousand tokens; premium without a key of one's own is no more than free."""
+    applied(bare, EXAMPLE)
+    path = tmp_path / "seed.yaml"
+    row = {"name": "seed", "kind": "anthropic", "base_url": upstream.url, "api_key": "env:MOCK_KEY"}
+    people = [{"user_id": f"seed-{plan}", "plan_id": plan} for plan in ("free", "premium")]
+    keys = [{"user_id": one["user_id"], "name": "page"} for one in people]
+    path.write_text(yaml.safe_dump({"providers": [{**row, "models": ["claude-*"]}], "users": people, "keys": keys}))
+    upstream.script = lambda received: [answer()]
+    for made in applied(bare, path)["keys"]:
+        client = claude(bare.url, made["key"]).with_options(max_retries=0)
+        for _ in range(10):
+            client.messages.create(model=MODEL, max_tokens=5_000, messages=QUESTION)
+            assert upstream.last.json["max_tokens"] == 1_000
+        with pytest.raises(anthropic.RateLimitError) as refused:
+            client.messages.create(model=MODEL, max_tokens=5_000, messages=QUESTION)
+        assert "10 requests" in str(refused.value), refused.value
+    path.write_text("{}")
+    applied(bare, path, "--prune")
+
+
 def test_what_is_wrong_is_said_with_its_line_and_column(bare: Gateway, tmp_path: Path, type_: Type) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(
