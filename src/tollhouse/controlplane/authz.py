@@ -9,8 +9,8 @@ it belongs to and whether there is room left.
     200   x-tollhouse-user, -role, -team, -plan, -key; -budget, -budget-remaining-usd (or -tokens, -requests),
           -budget-reset of the budget nearest to its end; x-ratelimit-*-requests of the tightest limit of requests
     401   nobody, or nobody any more
-    403   no room (with the headers of 200: an application may let pass what needs no model), or a page of another
-          site; `x-tollhouse-reason` says which
+    403   a budget is used up (with the headers of 200: an application may let pass what needs no model), or a page
+          of another site; `x-tollhouse-reason` says which
     503   it cannot be told right now
 
 Nothing is taken from any limit or budget, and no provider's key is ever told. A value may be any text: what is not
@@ -62,7 +62,7 @@ class ForwardAuth:
     def _known(self, found: CallerStanding) -> Response:
         """Whose it is, also where there is no room: what needs no model may pass all the same."""
         try:
-            check_room(found)
+            check_budgets(found)
             answer = Response(status_code=200, headers=NO_STORE)
         except Refusal as refusal:
             answer = refused(refusal)
@@ -82,16 +82,14 @@ def original_method(scope: Scope) -> str:
     return _UNKNOWN_METHOD if method in ("GET", "HEAD") else method
 
 
-def check_room(found: CallerStanding) -> None:
-    """Raises Refusal (403): a budget or a limit has none."""
+def check_budgets(found: CallerStanding) -> None:
+    """Raises Refusal (403): one is used up. A limit that is full for a minute shuts nobody out of an application: its
+    headers say so.
+    """
     for standing in found.budgets:
         if standing.remaining <= 0:
             message = f"The budget of {describe(standing.budget)} is used up."
             raise Refusal(403, "budget_exhausted", message, scope=standing.budget.whose)
-    for room in found.rooms:
-        if room.remaining <= 0:
-            message = f"The limit of {room.limit:,} {room.kind.replace('_', ' ')} is reached."
-            raise Refusal(403, "rate_limited", message)
 
 
 def told(found: CallerStanding) -> Iterator[tuple[str, str]]:
