@@ -48,6 +48,8 @@ class Fleet:
         """Where connections to providers that went are given up."""
         self._tls = setup.tls_context(settings)
         self._lock = asyncio.Lock()
+        self._own: list[tuple[ProviderSpec, ProviderSettings]] | None = None
+        """Of the settings, which are read once, at the start."""
         self._declared: tuple[ProviderRow, ...] = ()
         self._built: dict[ProviderSpec, Provider] = {}
         self._rows: list[dict[str, Any]] = []
@@ -96,14 +98,12 @@ class Fleet:
                 self.pool.retire(provider.origin)
 
     def _specs(self) -> list[tuple[ProviderSpec, ProviderSettings | ProviderRow]]:
+        if self._own is None:
+            self._own = [(setup.provider_spec(row), row) for row in setup.provider_rows(self.settings)]
         taken = {row.name for row in self._declared}
-        own = [
-            row
-            for row in setup.provider_rows(self.settings)
-            if self.settings.providers or row.name not in taken  # a vendor whose key is in the environment gives way
-        ]
         return [
-            *((setup.provider_spec(row), row) for row in own),
+            # a vendor whose key is in the environment gives way
+            *((spec, row) for spec, row in self._own if self.settings.providers or row.name not in taken),
             *((setup.provider_spec(as_settings(row)), row) for row in self._declared),
         ]
 
