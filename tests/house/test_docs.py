@@ -24,6 +24,18 @@ def test_the_settings_of_the_readme_load() -> None:
     assert settings.money.organisation_budgets == ("500/month",)
 
 
+def test_the_settings_and_numbers_of_the_sign_in_guide_are_so() -> None:
+    text = (ROOT / "docs" / "guide" / "sign-in.md").read_text("utf-8")
+    loaded = [Settings(**yaml.safe_load(block)) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    assert [row.name for row in loaded[-1].sign_in.issuers] == ["acme", "google", "github"]
+    usual = Settings().sign_in
+    assert (usual.sign_up, usual.password.min_chars, usual.password.min_score) == ("closed", 12, 3)
+    assert (usual.session.idle_s, usual.session.max_s) == (3_600, 12 * 3_600)
+    assert (usual.account_lockout.free, usual.address_lockout.free) == (5, 30)
+    assert (usual.account_lockout.first_s, usual.account_lockout.longest_s) == (30, 15 * 60)
+    assert (usual.invitation_s, usual.setup_s) == (7 * 86_400, 86_400)
+
+
 def test_links_lead_somewhere() -> None:
     broken = [
         f"{document.name}: {target}"

@@ -2,9 +2,10 @@
 
 import logging
 import re
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
 from tollhouse.controlplane.deps import Keeper
@@ -24,6 +25,8 @@ log = logging.getLogger("tollhouse.sign_in")
 
 _ERROR = re.compile(r"[a-z_]{1,64}")
 MAX_QUERY_CHARS = 8_192
+
+IssuerName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 
 
 class WayOut(BaseModel):
@@ -46,7 +49,7 @@ async def list_ways(keeper: Keeper) -> WaysOut:
 
 
 @router.get("/{name}", response_class=RedirectResponse, status_code=303)
-async def set_out(name: str, request: Request, keeper: Keeper, next: str = "") -> Response:  # noqa: A002  its name
+async def set_out(name: IssuerName, request: Request, keeper: Keeper, next: str = "") -> Response:  # noqa: A002  its name
     """Send the browser to an issuer."""
     issuer = _known(keeper, name)
     trip, cookie = keeper.trips.begin(name, next if is_local_path(next) else "")
@@ -61,8 +64,8 @@ async def set_out(name: str, request: Request, keeper: Keeper, next: str = "") -
     return response
 
 
-@router.get("/{name}/callback", include_in_schema=False)
-async def come_back(name: str, request: Request, keeper: Keeper) -> Response:
+@router.get("/{name}/callback", response_class=HTMLResponse)
+async def come_back(name: IssuerName, request: Request, keeper: Keeper) -> Response:
     """From the issuer, with a code."""
     issuer = _known(keeper, name)
     response = await _welcome(issuer, request, keeper)
