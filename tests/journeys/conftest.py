@@ -44,6 +44,7 @@ def scripted_gateway(tmp_path_factory: pytest.TempPathFactory, provider: Scripte
     settings = {
         "local": {"enabled": False},
         "listen": {"cors_origins": [ORIGIN]},
+        "chat": {"model": "gpt-4o"},
         "providers": [
             {
                 "name": "mock",

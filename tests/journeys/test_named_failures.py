@@ -302,6 +302,7 @@ def test_routes_that_skip_budgets(gateway: Gateway, upstream: ScriptedUpstream, 
     wishes = {
         Endpoint.MESSAGES: body(),
         Endpoint.CHAT_COMPLETIONS: chat_body(),
+        Endpoint.CHAT: {"messages": [{"role": "user", "content": "Hello"}]},
         Endpoint.RESPONSES: {"model": CHAT_MODEL, "input": "Hello"},
         Endpoint.EMBEDDINGS: {"model": "text-embedding-3-small", "input": "Hello"},
     }
