@@ -529,6 +529,12 @@ def test_the_operator_may_let_an_issuer_name_users(place: Place) -> None:
     browser = place.browser()
     place.issuer.sign_in(browser, preferred_username="mia")
     assert place.user(browser)["user_id"] == "acme:mia"
+    for name, role, may in (("app", "member", True), ("lead", "admin", False), ("boss", "owner", False)):
+        place.desk.make("/api/v1/users", user_id=f"acme:{name}", role=role)
+        answer = place.issuer.sign_in(place.browser(), sub=name, email=f"{name}@acme.example", preferred_username=name)
+        assert answer.status_code == (200 if may else 409), answer.text
+    reused = {"sub": "another mia", "email": "new@acme.example", "preferred_username": "mia"}
+    place.refused(place.issuer.sign_in(place.browser(), **reused), 409)  # whose name it was before
 
 
 # --- GitHub

@@ -74,6 +74,13 @@ def put_identity(connection: Connection, identity: Identity) -> None:
         connection.execute(insert(identities).values(msgspec.structs.asdict(identity)))
 
 
+def signs_in(connection: Connection, user_id: str) -> bool:
+    """Whether somebody has a way to sign in."""
+    column = identities.c
+    known = connection.execute(select(column.user_id).where(column.user_id == user_id).limit(1)).first()
+    return known is not None or password_of_user(connection, user_id) is not None
+
+
 def any_owner_signs_in(connection: Connection) -> bool:
     """Whether some owner who is not blocked has a way to sign in."""
     column = users.c

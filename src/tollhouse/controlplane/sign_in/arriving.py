@@ -7,7 +7,8 @@ over one that is there only where
     the operator trusts this issuer with that (`link_by_email`), and
     the account's own address is known to be its user's: an invitation or another issuer says so, or an admin wrote it.
 
-Without the last, somebody could sign up with another's address and wait for them to move in.
+Without the last, somebody could sign up with another's address and wait for them to move in. Where the issuer names
+users, a name leads to an account that nobody signs in to yet and that is no admin's: names are given to others again.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,14 @@ from tollhouse.controlplane.sign_in.issuers import MAX_SUBJECT_CHARS, IssuerOpti
 from tollhouse.controlplane.sign_in.notes import note
 from tollhouse.rules.claims import Claimed, read_claims
 from tollhouse.storage import directory
-from tollhouse.storage.passwords import Identity, get_identity, holders_of_email, is_known_address, put_identity
+from tollhouse.storage.passwords import (
+    Identity,
+    get_identity,
+    holders_of_email,
+    is_known_address,
+    put_identity,
+    signs_in,
+)
 from tollhouse.storage.provision import provision
 from tollhouse.terms.people import Role
 
@@ -61,8 +69,11 @@ async def arrive(keeper: Doorkeeper, options: IssuerOptions, claims: Mapping[str
 
 def _whose(keeper: Doorkeeper, connection: Connection, options: IssuerOptions, claimed: Claimed) -> str:
     """The user of an identity that is new. Raises Problem."""
-    if claimed.user_id and directory.get_user(connection, claimed.user_id) is not None:
-        return claimed.user_id  # the operator lets this issuer name users (`user_claim`)
+    named = directory.get_user(connection, claimed.user_id) if claimed.user_id else None
+    if named is not None:  # the operator lets this issuer name users (`user_claim`)
+        if named.role in (Role.OWNER, Role.ADMIN) or signs_in(connection, named.user_id):
+            raise _taken("name")
+        return named.user_id
     holders = holders_of_email(connection, claimed.email) if claimed.email else ()
     if holders:
         return _linked(connection, options, claimed.email, holders)
@@ -81,8 +92,9 @@ def _linked(connection: Connection, options: IssuerOptions, email: str, holders:
         and is_known_address(connection, user.user_id, email)
     ):
         return user.user_id
-    raise Problem(
-        409,
-        "email_taken",
-        "There is an account of your e-mail address here, and it signs in another way. Use that, or ask the operator.",
-    )
+    raise _taken("e-mail address")
+
+
+def _taken(what: str) -> Problem:
+    detail = f"There is an account of your {what} here, and it signs in another way. Use that, or ask the operator."
+    return Problem(409, "account_taken", detail)
