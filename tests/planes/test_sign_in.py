@@ -401,6 +401,13 @@ def test_use_is_written_once_a_minute_and_by_the_flush(desk: Desk) -> None:
     assert seen() == desk.plane.now_ns
 
 
+def test_a_database_that_is_gone_keeps_nobody_from_closing(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    make(desk)
+    desk.deps.database.close()
+    asyncio.run(keeper_of(desk).close())
+    assert "could not be written" in caplog.text
+
+
 def test_sessions_outlive_a_restart(desk: Desk) -> None:
     (mia, _), (blocked, blocked_id) = make(desk), make(desk, "b@acme.example")
     desk.deps.database.run_sync(

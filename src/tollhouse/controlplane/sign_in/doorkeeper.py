@@ -5,6 +5,7 @@ only are the same refusal, after the same time. Only signing up tells, for it mu
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -34,8 +35,11 @@ from tollhouse.storage.passwords import (
 )
 from tollhouse.storage.plans import get_plan
 from tollhouse.storage.sessions import end_sessions
+from tollhouse.terms.errors import StorageError
 from tollhouse.terms.people import Role, User
 from tollhouse.terms.sessions import Session
+
+log = logging.getLogger("tollhouse.sign_in")
 
 KEEP_INVITATIONS_NS = 90 * 86_400 * 10**9
 """How long those that are over can still be looked at."""
@@ -101,7 +105,10 @@ class Doorkeeper:
 
     async def close(self) -> None:
         self.hasher.close()
-        await self.tidy()
+        try:
+            await self.tidy()
+        except StorageError as error:
+            log.warning("when sessions were used last could not be written: %s", error)
 
     # --- sessions
 
