@@ -1,4 +1,4 @@
-"""Writes docs/access.md: who may do what, from the tables that the gate and the handlers read.
+"""Writes docs/guide/access.md: who may do what, from the tables that the gate and the handlers read.
 
 PYTHONPATH=src .venv/bin/python tools/access_page.py
 """
@@ -10,7 +10,7 @@ from tollhouse.controlplane.access import PERMISSIONS, Permission
 from tollhouse.rules.roles import IN_TEAM, MATRIX, Action, Reach
 from tollhouse.terms.people import Role
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "access.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "guide" / "access.md"
 
 HEAD = """\
 # Who may do what

@@ -65,14 +65,14 @@ def test_rooms_of_the_architecture_exist() -> None:
 
 
 def test_the_declared_file_of_its_page_is_one() -> None:
-    text = (ROOT / "docs" / "declared-files.md").read_text("utf-8")
+    text = (ROOT / "docs" / "guide" / "declared-files.md").read_text("utf-8")
     (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     rows = Resources.model_validate(DeclaredFile("page", block).tree)
     assert all(len(getattr(rows, noun)) for noun in Resources.model_fields)
 
 
 def test_the_clients_page_names_what_is_there() -> None:
-    text = (ROOT / "docs" / "python-client.md").read_text("utf-8")
+    text = (ROOT / "docs" / "guide" / "python-client.md").read_text("utf-8")
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom):
