@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.serving import Gateway
 
-ON_FIRST_USE = {"argon2", "authlib", "joserfc", "zxcvbn"}
+ON_FIRST_USE = {"argon2", "joserfc", "zxcvbn"}
 """What calls with a key do not need."""
 
 

@@ -22,6 +22,7 @@ from tollhouse.controlplane.sign_in.inviting import accept, look
 from tollhouse.controlplane.sign_in.sheet import Sheet, fields_of
 from tollhouse.rules.claims import MAX_NAME_CHARS
 from tollhouse.rules.origins import is_local_path
+from tollhouse.storage import directory
 from tollhouse.storage.invitations import SETUP, Invitation
 from tollhouse.terms.sessions import Session
 
@@ -37,9 +38,10 @@ async def sign_in_page(request: Request, keeper: Keeper, next: str = "") -> Resp
         return _sign_in(Sheet(request, keeper), keeper, {"next": next})
     if is_local_path(next):
         return _go(next)
+    user = await keeper.database.read(lambda connection: directory.get_user(connection, session.user_id))
     return html.page(
         "You are signed in",
-        html.paragraph(session.user_id, "who"),
+        html.paragraph(session.user_id if user is None else user.name or user.email or user.user_id, "who"),
         html.form("/sign-out", {"csrf": session.csrf}, (), "Sign out"),
     )
 
