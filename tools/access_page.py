@@ -6,7 +6,7 @@ PYTHONPATH=src .venv/bin/python tools/access_page.py
 from collections.abc import Iterator
 from pathlib import Path
 
-from tollhouse.controlplane.access import PERMISSIONS, Permission
+from tollhouse.controlplane.permissions import PERMISSIONS, Permission
 from tollhouse.rules.roles import IN_TEAM, MATRIX, Action, Reach
 from tollhouse.terms.people import Role
 
@@ -15,8 +15,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "guide" / "access.md"
 HEAD = """\
 # Who may do what
 
-Written by `tools/access_page.py` from the tables in `rules/roles.py` and `controlplane/access.py`, which the gate and
-the handlers read; a test holds this page to them.
+Written by `tools/access_page.py` from the tables in `rules/roles.py` and `controlplane/permissions.py`, which the gate
+and the handlers read; a test holds this page to them.
 
 Somebody has one role in the organisation, and may have another in each team. What they reach with an action is the
 larger of both: nothing (·), what is their **own**, what is their **team**'s, or **all**. What lies outside looks like

@@ -35,7 +35,7 @@ from tollhouse.client import (
     users,
 )
 from tollhouse.client.shapes import Limits
-from tollhouse.controlplane.access import PERMISSIONS
+from tollhouse.controlplane.permissions import PERMISSIONS
 
 MASTER_KEY = "the-owner-of-the-client-tests"
 NOUNS = (users, keys, teams, plans, budgets, reports, providers)

@@ -10,8 +10,8 @@ from starlette.routing import BaseRoute
 
 from tests.planes.control import MASTER_KEY, Desk, open_desk, settled
 from tollhouse.controlplane import api as api_module
-from tollhouse.controlplane.access import PERMISSIONS, Permission
 from tollhouse.controlplane.api import build_api
+from tollhouse.controlplane.permissions import PERMISSIONS, Permission
 
 
 @pytest.fixture

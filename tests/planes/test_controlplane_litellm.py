@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.planes.control import MASTER_KEY, START_NS, Desk, open_desk, settled
-from tollhouse.controlplane.access import PERMISSIONS, Permission
 from tollhouse.controlplane.litellm_fields import IGNORED, REFUSED, WINDOWS, GenerateIn, UpdateIn
+from tollhouse.controlplane.permissions import PERMISSIONS, Permission
 from tollhouse.controlplane.times import iso_ns
 from tollhouse.dataplane.head import ROUTES
 from tollhouse.rules import keys as key_rules

@@ -10,7 +10,8 @@ import pytest
 from tests.planes.browsing import Browser
 from tests.planes.control import QUICK, Desk, open_desk
 from tests.planes.test_controlplane_access import concrete
-from tollhouse.controlplane.access import PERMISSIONS, Caller, Permission
+from tollhouse.controlplane.access import Caller
+from tollhouse.controlplane.permissions import PERMISSIONS, Permission
 from tollhouse.rules.roles import IN_TEAM, MATRIX, Action, Reach
 from tollhouse.terms.people import Role
 from tollhouse.terms.sessions import Session

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.planes.schema_play import Player
-from tollhouse.controlplane.access import PERMISSIONS
+from tollhouse.controlplane.permissions import PERMISSIONS
 from tollhouse.rules.roles import Action
 
 EXAMPLES = 6

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.planes.browsing import GOOD, Browser
 from tests.planes.control import MASTER_KEY, QUICK, SECRET, Desk, open_desk
-from tollhouse.controlplane.access import PERMISSIONS, Permission
+from tollhouse.controlplane.permissions import PERMISSIONS, Permission
 from tollhouse.controlplane.problems import Problem
 from tollhouse.controlplane.sign_in.book import Browser as Client
 from tollhouse.controlplane.sign_in.doorkeeper import Doorkeeper

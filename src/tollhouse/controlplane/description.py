@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from tollhouse.controlplane.access import PERMISSIONS, Permission
+from tollhouse.controlplane.permissions import PERMISSIONS, Permission
 from tollhouse.controlplane.problems import LITELLM_PATHS
 from tollhouse.rules.roles import Action
 from tollhouse.terms.sessions import SESSION_COOKIE
