@@ -388,6 +388,7 @@ ATTACKS: dict[str, str] = {
     "a number without end": mint(b'{"exp":' + b"9" * 5_000 + b"}", EC),
     "huge": mint(claims(pad="x" * 9_000), EC),
     "a signature of nothing": mint(claims(), EC).rpartition(".")[0] + "." + "A" * 86,
+    "a signature of no letters": mint(claims(), EC).rpartition(".")[0] + ".\xff",
     "a signature in another form": mint(claims(), EC) + "=",
     "a user without a name": mint(claims(""), EC),
     "a user of control characters": mint(claims("a\r\nx-evil: 1"), EC),

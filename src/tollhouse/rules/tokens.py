@@ -97,7 +97,7 @@ def open_token(credential: bytes, max_bytes: int) -> Token:
     parts = credential.split(b".")
     if len(parts) == 5:
         raise TokenError("The token is encrypted (JWE), as Auth.js keeps its own. Send one that is signed only.")
-    if len(parts) != 3 or len(parts[0]) > MAX_HEADER_BYTES:
+    if len(parts) != 3 or len(parts[0]) > MAX_HEADER_BYTES or not credential.isascii():
         raise TokenError("The token is not a signed JWT: three parts with dots between them.")
     header, claims = (_read_part(part) for part in parts[:2])
     algorithm, kid = header.get("alg"), header.get("kid")
