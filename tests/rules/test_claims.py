@@ -93,6 +93,26 @@ def test_domains_admit_verified_addresses_only(claims: dict[str, Any], admitted:
             read_claims({"sub": "a", **claims}, rules)
 
 
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("MIA@Acme.Example", "mia@acme.example"),
+        ("ÄNNE@ÖL.example", "änne@öl.example"),
+        ("a@faß.example", "a@faß.example"),  # not fass.example, whose owner is somebody else
+        ("a@FAẞ.example", "a@faẞ.example"),
+        ("mi\N{KELVIN SIGN}e@a.example", "mi\N{KELVIN SIGN}e@a.example"),
+        ("\N{LATIN SMALL LIGATURE FI}n@a.example", "\N{LATIN SMALL LIGATURE FI}n@a.example"),
+        ("\N{LATIN SMALL LETTER LONG S}am@a.example", "\N{LATIN SMALL LETTER LONG S}am@a.example"),
+        ("\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}da@a.example",) * 2,
+    ],
+)
+def test_an_address_is_nobody_elses_by_another_letter(text: str, normal: str) -> None:
+    assert normal_email(text) == normal == normal_email(normal)
+    rules = ClaimRules(domains=("fass.example",))
+    with pytest.raises(ValueError, match=r"fass\.example"):
+        read_claims({"sub": "a", "email": text, "email_verified": True}, rules)
+
+
 def test_an_issuer_may_vouch_for_its_addresses() -> None:
     assert read_claims({"sub": "a", "email": "a@b.c"}, ClaimRules(vouches=True)).verified
     assert not read_claims({"sub": "a", "email": "nonsense"}, ClaimRules(vouches=True)).verified

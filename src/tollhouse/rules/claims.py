@@ -118,13 +118,20 @@ def claim(claims: Mapping[str, Any], name: str) -> Any:
 
 
 def normal_email(text: str) -> str:
-    """The form by which an address is compared and kept: people do not mean another person by a capital letter. Raises
-    ValueError.
+    """The form by which an address is compared and kept: people do not mean another person by a capital letter. Letters
+    that are alike in any other way (ß and ss, the sign of Kelvin and k) make another address, and may make another
+    domain, whose owner is somebody else. Raises ValueError.
     """
-    email = text.strip().casefold()
+    email = "".join(map(_small, text.strip()))
     if len(email) > MAX_EMAIL_CHARS or _CONTROL.search(email) or not _EMAIL.fullmatch(email):
         raise ValueError("is not an e-mail address")
     return email
+
+
+def _small(letter: str) -> str:
+    """The small form of a letter that has one for itself alone."""
+    small = letter.lower()
+    return small if small.upper() == letter else letter
 
 
 def domain_of(email: str) -> str:
