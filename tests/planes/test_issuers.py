@@ -447,6 +447,24 @@ def test_an_account_is_taken_over_only_where_all_say_so(place: Place) -> None:
                 desk.deps.database.run_sync(forget_identity)
 
 
+def test_an_address_that_only_its_user_typed_moves_nobody_in(place: Place) -> None:
+    """A link that names no address, and one by somebody who may not vouch for anybody's: an admin of a team."""
+    place.set_up(link_by_email=True)
+    desk = place.desk
+    lead, lead_id = make(desk, "lead@acme.example")
+    desk.make("/api/v1/teams", team_id="red")
+    assert desk.ask("PUT", f"/api/v1/teams/red/members/{lead_id}", {"role": "admin"}).status_code == 200
+    desk.make("/api/v1/users", user_id="app-user")
+    unnamed = desk.make("/api/v1/invitations")
+    of_team = lead.done("POST", "/api/v1/invitations", {"email": "two@acme.example", "team_id": "red"})
+    for_user = desk.make("/api/v1/invitations", user_id="app-user")
+    for name, made in (("one", unnamed), ("two", of_team), ("three", for_user)):
+        body = {"token": made["token"], "password": GOOD, "email": f"{name}@acme.example"}
+        Browser(desk).done("POST", "/api/v1/invitations/accept", body)
+        answer = place.issuer.sign_in(place.browser(), sub=name, email=f"{name}@acme.example")
+        place.refused(answer, 409)
+
+
 def forget_identity(connection: Connection) -> None:
     connection.exec_driver_sql("DELETE FROM identities")
 

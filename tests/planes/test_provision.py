@@ -8,6 +8,7 @@ import pytest
 from tollhouse.rules.claims import Claimed
 from tollhouse.storage import directory, teams
 from tollhouse.storage.database import Database
+from tollhouse.storage.passwords import is_known_address
 from tollhouse.storage.plans import create_plan
 from tollhouse.storage.provision import provision
 from tollhouse.terms.people import KeySecret, Membership, Plan, Role, Team, User, VirtualKey
@@ -107,6 +108,14 @@ def test_an_owner_is_neither_made_nor_unmade(people: Directory) -> None:
     people.set(role=Role.OWNER)
     assert people.provision(role="viewer")[0].role is Role.OWNER
     assert people.provision()[0].role is Role.OWNER
+
+
+def test_an_address_that_claims_gave_stays_theirs_when_they_say_no_more(people: Directory) -> None:
+    people.provision(email="ceo@acme.example")
+    user, changed = people.provision()
+    assert (user.email, changed) == ("ceo@acme.example", False)
+    known = people.database.run_sync(lambda connection: is_known_address(connection, "mia", "ceo@acme.example"))
+    assert not known  # nobody verified it, and no admin wrote it
 
 
 @pytest.mark.parametrize("fields", [{"owned_by": "people.yaml"}, {"blocked_at_ns": NOW}, {"role": Role.SERVICE}])

@@ -50,7 +50,9 @@ def provision(connection: Connection, claimed: Claimed, now_ns: int) -> tuple[Us
     elif user.blocked_at_ns is not None or user.owned_by or user.role is Role.SERVICE:
         return user, False
     before = _last_given(connection, claimed)
-    now = _Given(claimed.email, claimed.name, claimed.team_ids, claimed.role, claimed.plan_id)
+    # An address that claims say no more stays, and so must it be known whose word it was.
+    email = claimed.email or before.email
+    now = _Given(email, claimed.name, claimed.team_ids, claimed.role, claimed.plan_id)
     if now == before and not is_new:
         return user, False
     _check(connection, claimed, claimed.plan_id)

@@ -125,7 +125,8 @@ async def accept(
             directory.create_user(connection, _new_user(invitation, user_id, name, address, now_ns))
             if invitation.team_id is not None:
                 put_member(connection, Membership(invitation.team_id, user_id, invitation.team_role, now_ns))
-        put_password(connection, Password(address, user_id, hashed, True, now_ns))
+        vouched = _vouched(connection, invitation, address)
+        put_password(connection, Password(address, user_id, hashed, vouched, now_ns))
         end_sessions_of(connection, [user_id])
 
     await keeper.database.run(write)
@@ -190,6 +191,19 @@ def _who(connection: Connection, invitation: Invitation, typed: str) -> tuple[Us
     user = directory.get_user(connection, invitation.user_id)
     stored = password_of_user(connection, invitation.user_id)
     return user, invitation.email or ("" if stored is None else stored.email) or typed
+
+
+def _vouched(connection: Connection, invitation: Invitation, address: str) -> bool:
+    """Whether anybody but the one who follows the link says that the address is theirs: the link names it and was sent
+    by who may vouch for anybody's, or it was known before. Whoever gets the first owner's link is believed.
+    """
+    if invitation.invitation_id == SETUP:
+        return True
+    if invitation.email:
+        sender = directory.get_user(connection, invitation.invited_by) if invitation.invited_by else None
+        return sender is None or reach(sender.role, {}, Action.INVITE) is Reach.ALL
+    stored = None if invitation.user_id is None else password_of_user(connection, invitation.user_id)
+    return stored is not None and stored.vouched and stored.email == address
 
 
 def _new_user(invitation: Invitation, user_id: str, name: str, email: str, now_ns: int) -> User:
