@@ -533,6 +533,57 @@ def test_a_new_password_ends_all_sessions_but_makes_one(desk: Desk) -> None:
     phone.sign_in(MIA, "other plinth nine badgers")
 
 
+class HeldHasher:
+    """Says what another says, when it is let."""
+
+    def __init__(self, hasher: Hasher) -> None:
+        self._hasher = hasher
+        self.asked = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def verify(self, stored: str | None, password: str) -> tuple[bool, str | None]:
+        found = await self._hasher.verify(stored, password)
+        self.asked.set()
+        await self.go_on.wait()
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hasher, name)
+
+
+@pytest.mark.parametrize("way", ["signs in", "changes it too"])
+def test_the_old_password_is_good_for_nobody_who_is_on_their_way(desk: Desk, way: str) -> None:
+    """Who showed it before it changed, and goes on after that."""
+    mia, _ = make(desk)
+    eve = Browser(desk)
+    eve.sign_in(MIA)
+    keeper = keeper_of(desk)
+    hers, other = (keeper.book.find(browser.token) for browser in (mia, eve))
+    assert hers is not None
+    assert other is not None
+
+    async def race() -> int:
+        hasher, held = keeper.hasher, HeldHasher(keeper.hasher)
+        keeper.hasher = held  # type: ignore[assignment]
+        late = asyncio.ensure_future(
+            keeper.sign_in(MIA, GOOD, Client("192.0.2.1"))
+            if way == "signs in"
+            else keeper.change_password(other, GOOD, "eves plinth nine badgers", Client("192.0.2.1"))
+        )
+        await asyncio.wait_for(held.asked.wait(), 30)
+        keeper.hasher = hasher
+        desk.plane.now_ns += NS
+        await keeper.change_password(hers, GOOD, "other plinth nine badgers", Client())
+        held.go_on.set()
+        with pytest.raises(Problem) as refused:
+            await late
+        return refused.value.status
+
+    assert asyncio.run(race()) == (401 if way == "signs in" else 403)
+    assert len(list(keeper.book.sessions())) == 1
+    Browser(desk).sign_in(MIA, "other plinth nine badgers")
+
+
 def test_sessions_are_bounded(tmp_path: Path) -> None:
     desk = with_options(tmp_path, max_sessions=4, max_sessions_of_user=2)
     mia, _ = make(desk)

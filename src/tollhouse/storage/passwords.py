@@ -39,6 +39,12 @@ def password_of_user(connection: Connection, user_id: str) -> Password | None:
     return _one(connection, passwords.c.user_id == user_id)
 
 
+def is_password(connection: Connection, shown: Password) -> bool:
+    """Whether it is still the user's: another hash of the same one is."""
+    stored = password_of_user(connection, shown.user_id)
+    return stored is not None and (stored.email, stored.changed_at_ns) == (shown.email, shown.changed_at_ns)
+
+
 def put_password(connection: Connection, password: Password) -> None:
     """The user's only password from now on. The e-mail must be nobody else's."""
     connection.execute(delete(passwords).where(passwords.c.user_id == password.user_id))

@@ -28,13 +28,14 @@ from tollhouse.storage.invitations import forget_old_invitations
 from tollhouse.storage.passwords import (
     Password,
     holders_of_email,
+    is_password,
     password_of,
     password_of_user,
     put_password,
     rehash_password,
 )
 from tollhouse.storage.plans import get_plan
-from tollhouse.storage.sessions import end_sessions
+from tollhouse.storage.sessions import end_sessions, end_sessions_of
 from tollhouse.terms.errors import StorageError
 from tollhouse.terms.people import Role, User
 from tollhouse.terms.sessions import Session
@@ -112,8 +113,10 @@ class Doorkeeper:
 
     # --- sessions
 
-    async def begin(self, user_id: str, browser: Browser, by: str) -> SignedIn:
-        """A new session, in place of the one this browser has."""
+    async def begin(self, user_id: str, browser: Browser, by: str, shown: Password | None = None) -> SignedIn:
+        """A new session, in place of the one this browser has. Problem 401 when the password that was shown has changed
+        meanwhile.
+        """
         if self.book.full:
             raise Problem(503, "too_many_sessions", "Too many people are signed in. Try again later.")
         token, digest, session = self.book.make(user_id, browser)
@@ -125,6 +128,8 @@ class Doorkeeper:
                 raise Problem(403, "user_blocked", "This account is blocked. Ask the operator of this gateway.")
             if user.role is Role.SERVICE:
                 raise Problem(403, "service_account", "A service account has keys and does not sign in.")
+            if shown is not None and not is_password(connection, shown):
+                raise _wrong_credentials()
             record(connection, digest, session, replaced)
             return user
 
@@ -167,13 +172,13 @@ class Doorkeeper:
             note(
                 "refused", user_id="" if stored is None else stored.user_id, address=browser.address, because="password"
             )
-            raise Problem(401, "wrong_credentials", "The e-mail address or the password is wrong.")
+            raise _wrong_credentials()
         await self.guard.good(tried)
         await self._refuse_captured(email, stored.user_id)
         if newer is not None:
             old = stored.hash
             await self.database.run(lambda connection: rehash_password(connection, old, newer))
-        return await self.begin(stored.user_id, browser, "password")
+        return await self.begin(stored.user_id, browser, "password", stored)
 
     async def sign_up(self, email: str, password: str, name: str, browser: Browser) -> SignedIn:
         """Problem 403 where nobody may, 409 when the address is taken."""
@@ -218,22 +223,24 @@ class Doorkeeper:
             given = ""
         good, _ = await self.hasher.verify(stored.hash, given)
         if not good:
-            raise Problem(403, "wrong_password", "The current password is wrong.", field="current_password")
+            raise _wrong_password()
         await self.guard.good(tried)
         hashed = await self.hashed(new, (stored.email, user.name), field="new_password")
-        await self.set_password(Password(stored.email, user_id, hashed, stored.vouched, self.now_ns()))
+        await self._set_password(Password(stored.email, user_id, hashed, stored.vouched, self.now_ns()), stored)
         note("changed password", user_id=user_id, address=browser.address)
         return await self.begin(user_id, browser, "password change")
 
-    async def set_password(self, password: Password) -> None:
-        """Whoever was signed in with the old one is not any more."""
-        ended = self.book.end_of_user(password.user_id)
+    async def _set_password(self, password: Password, shown: Password) -> None:
+        """Whoever was signed in with the old one is not any more. Problem 403 when it has changed meanwhile."""
 
         def write(connection: Connection) -> None:
+            if not is_password(connection, shown):
+                raise _wrong_password()
             put_password(connection, password)
-            end_sessions(connection, ended)
+            end_sessions_of(connection, [password.user_id])
 
         await self.database.run(write)
+        self.book.end_of_user(password.user_id)
 
     # --- what other ways in need too
 
@@ -285,6 +292,14 @@ class Doorkeeper:
         user = await self.database.read(lambda connection: directory.get_user(connection, user_id))
         if user is None or user.role is not Role.OWNER:
             raise use_issuer(issuer)
+
+
+def _wrong_credentials() -> Problem:
+    return Problem(401, "wrong_credentials", "The e-mail address or the password is wrong.")
+
+
+def _wrong_password() -> Problem:
+    return Problem(403, "wrong_password", "The current password is wrong.", field="current_password")
 
 
 def use_issuer(name: str) -> Problem:
