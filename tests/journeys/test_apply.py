@@ -251,6 +251,9 @@ def test_nothing_is_done_without_a_yes(bare: Gateway, tmp_path: Path, type_: Typ
     assert "limits.requests_per_minute: 7" in done.out
     assert "--yes" in done.err
     assert type_(bare, "apply", "-f", str(path), "--json").code == 2
+    for looked in (("--dry-run",), ("--dry-run", "--yes")):
+        plan = json.loads(type_(bare, "apply", "-f", str(path), "--json", *looked).out)
+        assert (plan["dry_run"], plan["summary"]["create"]) == (True, 1)
     assert type_(bare, "users", "show", "asked-alice").code == 1
     assert type_(bare, "apply", "-f", str(path), "--yes").out.endswith("1 created, 0 changed, 0 ended.\n")
     assert "0 to create, 0 to change" in type_(bare, "apply", "-f", str(path)).out  # nothing to ask about

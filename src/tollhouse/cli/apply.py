@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from tollhouse.cli import options, output
-from tollhouse.cli.client import Api, Way, call
+from tollhouse.cli.client import Api, Way, call, print_answer
 from tollhouse.cli.declared_file import DeclaredFile, read_file
 from tollhouse.cli.output import Failure
 
@@ -46,7 +46,7 @@ def apply(
     except Failure as failure:
         raise typer.Exit(output.report(failure, as_json=as_json)) from failure
     body = {"owner": owner, "resources": tree, "prune": prune}
-    carry_out(body, declared, Way(url, config), yes=yes, dry_run=dry_run, keys_to=keys_to, as_json=as_json)
+    carry_out(body, declared, Way(url, config, as_json), yes=yes, dry_run=dry_run, keys_to=keys_to)
 
 
 def carry_out(
@@ -57,10 +57,9 @@ def carry_out(
     yes: bool,
     dry_run: bool,
     keys_to: Path | None,
-    as_json: bool,
 ) -> None:
     """Plan, ask, apply."""
-    if as_json and not (yes or dry_run):
+    if way.as_json and not (yes or dry_run):
         raise typer.BadParameter("--json asks nothing: add --yes, or --dry-run to see the plan.")
 
     async def ask(api: Api) -> Any:
@@ -74,22 +73,17 @@ def carry_out(
             answer = await api.post("/declarations", body)
             return {**answer, "keys": keep(answer["keys"])}
 
-    plan = None if yes and as_json else call(way, ask, as_json=as_json)
-    if plan is not None and not as_json:
-        print_plan(plan)
     if dry_run:
-        if as_json:
-            output.print_json(plan)
+        print_answer(way, ask, print_plan)
         return
-    if plan is not None and not _changes(plan):
-        return
+    if not way.as_json:
+        plan = call(way, ask)
+        print_plan(plan)
+        if not _changes(plan):
+            return
     if not yes and not _agreed():
         raise typer.Exit(1)
-    done = call(way, act, as_json=as_json)
-    if as_json:
-        output.print_json(done)
-    else:
-        _print_done(done, keys_to)
+    print_answer(way, act, lambda done: _print_done(done, keys_to))
 
 
 def _agreed() -> bool:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from tollhouse.cli import options, output
-from tollhouse.cli.client import Api, Way, call
+from tollhouse.cli.client import Api, Way, print_answer, print_list
 from tollhouse.cli.keys import key_id
 from tollhouse.cli.output import Failure
 from tollhouse.client.asks import segment
@@ -60,7 +60,7 @@ def set_budget(
                 ) from failure
             return await api.patch(f"/budgets/{segment(existing)}", options.typed_only(amount=cap, edge=edge))
 
-    _print_budget(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+    print_answer(Way(url, config, as_json), act, _print_budget)
 
 
 @app.command("list")
@@ -81,13 +81,9 @@ def list_all(
         scope, scope_id = await _scope(api, user, key, team)
         return await api.pages("/budgets", limit=limit, scope=scope, scope_id=scope_id)
 
-    budgets = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json({"items": budgets})
-        return
     columns = ("Over", "Window", ">Limit", ">Spent", ">Held", ">Left", "", "Resets", "Edge", "Id")
     empty = "No budgets yet. Set one: tollhouse budgets set 20/month --user alice"
-    output.print_table(columns, [_row(budget) for budget in budgets], empty=empty)
+    print_list(Way(url, config, as_json), act, columns, _row, empty=empty)
 
 
 @app.command("edit")
@@ -103,11 +99,7 @@ def edit_budget(
     body = options.typed_only(amount=amount, edge=edge)
     if not body:
         raise typer.BadParameter("say what to change: --amount or --edge.")
-
-    async def act(api: Api) -> Any:
-        return await api.patch(f"/budgets/{segment(budget)}", body)
-
-    _print_budget(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+    print_answer(Way(url, config, as_json), lambda api: api.patch(f"/budgets/{segment(budget)}", body), _print_budget)
 
 
 @app.command("remove")
@@ -116,17 +108,12 @@ def remove(
 ) -> None:
     """Remove a cap; what it counted stays in the ledger."""
 
-    async def act(api: Api) -> Any:
-        shown = await api.get(f"/budgets/{segment(budget)}")
-        await api.delete(f"/budgets/{segment(budget)}")
-        return shown
-
-    removed = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json({"removed": removed})
-    else:
+    def show(answer: dict[str, Any]) -> None:
+        removed = answer["removed"]
         limit = output.amount(removed["limit"], removed["unit"])
         output.print_lines(f"Removed {limit} ({removed['window']}) of {output.clean(_over(removed))}.")
+
+    print_answer(Way(url, config, as_json), lambda api: api.remove(f"/budgets/{segment(budget)}"), show)
 
 
 async def _scope(api: Api, user: str | None, key: str | None, team: str | None) -> tuple[str, str | None]:
@@ -159,8 +146,5 @@ def _row(budget: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _print_budget(budget: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        output.print_json(budget)
-    else:
-        output.print_lines(f"{output.clean(_over(budget))}: {output.budget_line(budget)}")
+def _print_budget(budget: dict[str, Any]) -> None:
+    output.print_lines(f"{output.clean(_over(budget))}: {output.budget_line(budget)}")

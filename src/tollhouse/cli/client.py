@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import typer
 
-from tollhouse.cli.output import Failure, report
+from tollhouse.cli.output import Failure, print_json, print_table, report
 from tollhouse.client.asks import ask
 from tollhouse.client.errors import ApiError, Unreachable
 from tollhouse.client.http import AsyncClient, is_loopback
@@ -35,10 +35,11 @@ T = TypeVar("T")
 
 
 class Way(msgspec.Struct, frozen=True):
-    """Where to: a URL, or the home a settings file names."""
+    """Where to: a URL, or the home a settings file names; and whether what comes back is printed as JSON."""
 
     url: str | None = None
     config: Path | None = None
+    as_json: bool = False
 
 
 class Api:
@@ -67,6 +68,12 @@ class Api:
 
     async def delete(self, path: str) -> Any:
         return await self._ask("DELETE", path)
+
+    async def remove(self, path: str) -> Any:
+        """Delete what can be read at a path; answers what it was."""
+        removed = await self.get(path)
+        await self.delete(path)
+        return {"removed": removed}
 
     async def pages(self, path: str, *, limit: int, **query: Any) -> list[Any]:
         """Up to `limit` items of a list, page by page."""
@@ -98,7 +105,7 @@ class Api:
 _SAID = ("type", "title", "detail", "code")
 
 
-def call(way: Way, act: Callable[[Api], Awaitable[T]], *, as_json: bool) -> T:
+def call(way: Way, act: Callable[[Api], Awaitable[T]]) -> T:
     """Run `act` with the API. A failure is printed and ends the command with its exit code."""
 
     async def go() -> T:
@@ -108,9 +115,36 @@ def call(way: Way, act: Callable[[Api], Awaitable[T]], *, as_json: bool) -> T:
     try:
         return asyncio.run(go())
     except Failure as failure:
-        raise typer.Exit(report(failure, as_json=as_json)) from failure
+        raise typer.Exit(report(failure, as_json=way.as_json)) from failure
     except TollhouseError as error:
-        raise typer.Exit(report(Failure(str(error), code=_code(error)), as_json=as_json)) from error
+        raise typer.Exit(report(Failure(str(error), code=_code(error)), as_json=way.as_json)) from error
+
+
+def print_answer(way: Way, act: Callable[[Api], Awaitable[T]], show: Callable[[T], object]) -> None:
+    """Run `act` and print what it returns: as JSON, or for people by `show`."""
+    answer = call(way, act)
+    if way.as_json:
+        print_json(answer)
+    else:
+        show(answer)
+
+
+def print_list(
+    way: Way,
+    act: Callable[[Api], Awaitable[list[Any]]],
+    columns: Sequence[str],
+    row: Callable[[Any], Sequence[object]],
+    *,
+    empty: str,
+) -> None:
+    """Run `act` and print its items: as JSON, or for people as a table with one row each. `empty`: said when there are
+    none.
+    """
+    items = call(way, act)
+    if way.as_json:
+        print_json({"items": items})
+    else:
+        print_table(columns, [row(item) for item in items], empty=empty)
 
 
 def _code(error: TollhouseError) -> str:

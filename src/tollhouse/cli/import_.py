@@ -46,9 +46,8 @@ def litellm(
     _tell(converted.notes)
     text = yaml.safe_dump(converted.declared, sort_keys=False)
     body = {"owner": file.name, "resources": converted.declared, "prune": prune}
-    way = Way(url, config)
     declared = DeclaredFile(f"what was made of {file}", text)
-    carry_out(body, declared, way, yes=yes, dry_run=dry_run, keys_to=keys_to, as_json=as_json)
+    carry_out(body, declared, Way(url, config, as_json), yes=yes, dry_run=dry_run, keys_to=keys_to)
 
 
 def _print(converted: Converted, file: Path, *, as_json: bool) -> None:

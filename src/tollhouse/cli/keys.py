@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from tollhouse.cli import options, output
-from tollhouse.cli.client import Api, Way, call
+from tollhouse.cli.client import Api, Way, print_answer, print_list
 from tollhouse.cli.output import Failure
 from tollhouse.client.asks import segment
 
@@ -46,14 +46,10 @@ def create(
         metadata=options.metadata_body(metadata or []),
     ) | options.or_none(team_id=team, plan_id=plan)
 
-    async def act(api: Api) -> tuple[dict[str, Any], str]:
-        return await api.post("/keys", body), await base_url(api)
+    async def act(api: Api) -> dict[str, Any]:
+        return {**await api.post("/keys", body), "base_url": await base_url(api)}
 
-    key, root = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json({**key, "base_url": root})
-        return
-    _print_secret(key, root)
+    print_answer(Way(url, config, as_json), act, _print_secret)
 
 
 @app.command("mint")
@@ -70,15 +66,10 @@ def mint(
     models_in = options.models_body(models or [])
     body = options.typed_only(ttl=ttl, user_id=user, models=models_in) | options.or_none(team_id=team)
 
-    async def act(api: Api) -> dict[str, Any]:
-        minted: dict[str, Any] = await api.post("/keys/mint", body)
-        return minted
-
-    minted = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json(minted)
-    else:
+    def show(minted: dict[str, Any]) -> None:
         output.print_lines(minted["key"])
+
+    print_answer(Way(url, config, as_json), lambda api: api.post("/keys/mint", body), show)
 
 
 @app.command("list")
@@ -90,29 +81,10 @@ def list_all(
     as_json: options.Json = False,
 ) -> None:
     """List keys, revoked ones too."""
-
-    async def act(api: Api) -> list[Any]:
-        return await api.pages("/keys", limit=limit, user=user)
-
-    keys = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json({"items": keys})
-        return
-    rows = [
-        (
-            key["name"],
-            key["user_id"],
-            f"…{key['hint']}",
-            key["status"],
-            ", ".join(key["models"] or ["all"]),
-            output.limits_text(key["limits"]),
-            output.local_time(key["expires_at"]) or "never",
-            key["key_id"],
-        )
-        for key in keys
-    ]
     columns = ("Name", "User", "Key", "Status", "Models", "Limits", "Expires", "Id")
-    output.print_table(columns, rows, empty="No keys yet. Make one: tollhouse keys create --name ci --budget 20/month")
+    empty = "No keys yet. Make one: tollhouse keys create --name ci --budget 20/month"
+    way = Way(url, config, as_json)
+    print_list(way, lambda api: api.pages("/keys", limit=limit, user=user), columns, _row, empty=empty)
 
 
 @app.command("show")
@@ -122,7 +94,7 @@ def show(key: KeyName, url: options.Url = None, config: options.Config = None, a
     async def act(api: Api) -> Any:
         return await api.get(f"/keys/{segment(await key_id(api, key))}")
 
-    _print_key(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+    print_answer(Way(url, config, as_json), act, _print_key)
 
 
 @app.command("edit")
@@ -157,7 +129,7 @@ def edit(
     async def act(api: Api) -> Any:
         return await api.patch(f"/keys/{segment(await key_id(api, key))}", body)
 
-    _print_key(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+    print_answer(Way(url, config, as_json), act, _print_key)
 
 
 @app.command("rotate")
@@ -170,20 +142,18 @@ def rotate(
 ) -> None:
     """Give a key a new secret and print it, this once."""
 
-    async def act(api: Api) -> tuple[dict[str, Any], str]:
+    async def act(api: Api) -> dict[str, Any]:
         path = f"/keys/{segment(await key_id(api, key))}/rotate"
-        return await api.post(path, {"grace": grace}), await base_url(api)
+        return {**await api.post(path, {"grace": grace}), "base_url": await base_url(api)}
 
-    rotated, root = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json({**rotated, "base_url": root})
-        return
-    _print_secret(rotated, root)
-    old = [one for one in rotated["secrets"] if one["expires_at"]]
-    if old and grace != "0":
-        output.print_lines(
-            "", f"The old one (…{old[-1]['hint']}) works until {output.local_time(old[-1]['expires_at'])}."
-        )
+    def show(rotated: dict[str, Any]) -> None:
+        _print_secret(rotated)
+        old = [one for one in rotated["secrets"] if one["expires_at"]]
+        if old and grace != "0":
+            until = output.local_time(old[-1]["expires_at"])
+            output.print_lines("", f"The old one (…{old[-1]['hint']}) works until {until}.")
+
+    print_answer(Way(url, config, as_json), act, show)
 
 
 @app.command("revoke")
@@ -193,12 +163,11 @@ def revoke(key: KeyName, url: options.Url = None, config: options.Config = None,
     async def act(api: Api) -> Any:
         return await api.delete(f"/keys/{segment(await key_id(api, key))}")
 
-    revoked = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json(revoked)
-    else:
+    def show(revoked: dict[str, Any]) -> None:
         label = revoked["name"] or revoked["key_id"]
         output.print_lines(f"Revoked {output.clean(label)} (…{revoked['hint']}) of {output.clean(revoked['user_id'])}.")
+
+    print_answer(Way(url, config, as_json), act, show)
 
 
 async def key_id(api: Api, name: str) -> str:
@@ -224,10 +193,23 @@ async def base_url(api: Api) -> str:
     return str(status.get("base_url") or api.base_url)
 
 
-def _print_secret(key: dict[str, Any], root: str) -> None:
-    secret = key["key"]
+def _row(key: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        key["name"],
+        key["user_id"],
+        f"…{key['hint']}",
+        key["status"],
+        output.models_text(key["models"]),
+        output.limits_text(key["limits"]),
+        output.local_time(key["expires_at"]) or "never",
+        key["key_id"],
+    )
+
+
+def _print_secret(key: dict[str, Any]) -> None:
+    secret, root = key["key"], key["base_url"]
     output.print_lines(f"  {secret}", "", "This is the only time it is shown. Store it now.", "")
-    _print_facts(key)
+    _print_key(key)
     output.print_lines(
         "",
         "Anthropic clients:",
@@ -239,29 +221,22 @@ def _print_secret(key: dict[str, Any], root: str) -> None:
     )
 
 
-def _print_key(key: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        output.print_json(key)
-    else:
-        _print_facts(key)
-
-
-def _print_facts(key: dict[str, Any]) -> None:
+def _print_key(key: dict[str, Any]) -> None:
     running_out = [
         f"…{one['hint']} until {output.local_time(one['expires_at'])}" for one in key["secrets"] if one["expires_at"]
     ]
-    facts: list[tuple[str, object]] = [
+    output.print_facts(
         ("key", f"{key['name']} ({key['key_id']})" if key["name"] else key["key_id"]),
         ("user", key["user_id"]),
         ("team", key["team_id"]),
         ("plan", key["plan_id"]),
         ("ends in", f"…{key['hint']}"),
         ("status", key["status"]),
-        ("models", ", ".join(key["models"] or ["all"])),
+        ("models", output.models_text(key["models"])),
         ("limits", output.limits_text(key["limits"])),
         ("expires", output.local_time(key["expires_at"]) or "never"),
         ("old secrets", ", ".join(running_out)),
-        ("metadata", ", ".join(f"{name}={value}" for name, value in key["metadata"].items())),
+        ("metadata", output.metadata_text(key["metadata"])),
         ("declared by", key["owned_by"]),
-    ]
-    output.print_facts([*facts, *(("budget", output.budget_line(budget)) for budget in key["budgets"])])
+        budgets=key["budgets"],
+    )

@@ -74,8 +74,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
     console().print(table)
 
 
-def print_facts(facts: Sequence[tuple[str, object]]) -> None:
-    """Name and value, one a line; empty values are left out."""
+def print_facts(*facts: tuple[str, object], budgets: Sequence[dict[str, Any]] = ()) -> None:
+    """Name and value, one a line, then what is left of each budget; empty values are left out."""
+    facts += tuple(("budget", budget_line(budget)) for budget in budgets)
     shown = [(name, clean(value)) for name, value in facts if value not in (None, "", [], {})]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
@@ -133,6 +134,14 @@ def limits_text(limits: dict[str, int | None]) -> str:
     }
     found = [f"{value:,} {names.get(name, name)}" for name, value in limits.items() if value is not None]
     return ", ".join(found) or NO_LIMIT
+
+
+def models_text(models: list[str] | None) -> str:
+    return ", ".join(models or ["all"])
+
+
+def metadata_text(metadata: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in metadata.items())
 
 
 def budget_line(budget: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from tollhouse.cli import options, output
-from tollhouse.cli.client import Api, Way, call
+from tollhouse.cli.client import Way, print_answer, print_list
 from tollhouse.client.asks import segment
 
 app = typer.Typer()
@@ -59,11 +59,7 @@ def create(
     """Create a plan. Give it: tollhouse users edit USER --plan PLAN."""
     limits = options.limits_body(rpm=rpm, tpm=tpm, parallel=parallel, rpd=rpd, rpmonth=rpmonth)
     body = {"plan_id": plan} | _body(description, budget, limits, models, max_tokens, edge, own_key, without_own_key)
-
-    async def act(api: Api) -> Any:
-        return await api.post("/plans", body)
-
-    _print_plan(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+    print_answer(Way(url, config, as_json), lambda api: api.post("/plans", body), _print_plan)
 
 
 @app.command("edit")
@@ -90,11 +86,7 @@ def edit(
     body = _body(description, budget, limits, models, max_tokens, edge, own_key, without_own_key)
     if not body:
         raise typer.BadParameter("say what to change, such as --rpm 60 or --budget '2M tokens/month'.")
-
-    async def act(api: Api) -> Any:
-        return await api.patch(f"/plans/{segment(plan)}", body)
-
-    _print_plan(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+    print_answer(Way(url, config, as_json), lambda api: api.patch(f"/plans/{segment(plan)}", body), _print_plan)
 
 
 def _body(
@@ -130,38 +122,15 @@ def list_all(
     as_json: options.Json = False,
 ) -> None:
     """List plans."""
-
-    async def act(api: Api) -> list[Any]:
-        return await api.pages("/plans", limit=limit)
-
-    plans = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json({"items": plans})
-        return
-    rows = [
-        (
-            plan["plan_id"],
-            output.limits_text(plan["limits"]),
-            _budgets(plan),
-            _cap(plan),
-            ", ".join(plan["models"] or ["all"]),
-            plan["own_key"],
-            plan["description"],
-        )
-        for plan in plans
-    ]
     columns = ("Plan", "Limits", "Budgets", "Output", "Models", "Own key", "")
-    output.print_table(columns, rows, empty="No plans yet. Make some: tollhouse apply -f examples/plans.yaml")
+    empty = "No plans yet. Make some: tollhouse apply -f examples/plans.yaml"
+    print_list(Way(url, config, as_json), lambda api: api.pages("/plans", limit=limit), columns, _row, empty=empty)
 
 
 @app.command("show")
 def show(plan: PlanName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False) -> None:
     """Show one plan."""
-
-    async def act(api: Api) -> Any:
-        return await api.get(f"/plans/{segment(plan)}")
-
-    _print_plan(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+    print_answer(Way(url, config, as_json), lambda api: api.get(f"/plans/{segment(plan)}"), _print_plan)
 
 
 @app.command("remove")
@@ -170,16 +139,10 @@ def remove(
 ) -> None:
     """Remove a plan that nobody holds."""
 
-    async def act(api: Api) -> Any:
-        shown = await api.get(f"/plans/{segment(plan)}")
-        await api.delete(f"/plans/{segment(plan)}")
-        return shown
-
-    removed = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json({"removed": removed})
-    else:
+    def show(_: object) -> None:
         output.print_lines(f"Removed the plan {output.clean(plan)}.")
+
+    print_answer(Way(url, config, as_json), lambda api: api.remove(f"/plans/{segment(plan)}"), show)
 
 
 def _budgets(plan: dict[str, Any]) -> str:
@@ -192,21 +155,28 @@ def _cap(plan: dict[str, Any]) -> str:
     return output.NO_LIMIT if cap is None else f"{cap:,} tokens"
 
 
-def _print_plan(plan: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        output.print_json(plan)
-        return
+def _row(plan: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        plan["plan_id"],
+        output.limits_text(plan["limits"]),
+        _budgets(plan),
+        _cap(plan),
+        output.models_text(plan["models"]),
+        plan["own_key"],
+        plan["description"],
+    )
+
+
+def _print_plan(plan: dict[str, Any]) -> None:
     output.print_facts(
-        [
-            ("plan", plan["plan_id"]),
-            ("description", plan["description"]),
-            ("limits", output.limits_text(plan["limits"])),
-            ("budgets", f"{_budgets(plan)} each"),
-            ("longest answer", _cap(plan)),
-            ("models", ", ".join(plan["models"] or ["all"])),
-            ("beyond", plan["edge"]),
-            ("own key", plan["own_key"]),
-            ("without one", plan["without_own_key"]),
-            ("declared by", plan["owned_by"]),
-        ]
+        ("plan", plan["plan_id"]),
+        ("description", plan["description"]),
+        ("limits", output.limits_text(plan["limits"])),
+        ("budgets", f"{_budgets(plan)} each"),
+        ("longest answer", _cap(plan)),
+        ("models", output.models_text(plan["models"])),
+        ("beyond", plan["edge"]),
+        ("own key", plan["own_key"]),
+        ("without one", plan["without_own_key"]),
+        ("declared by", plan["owned_by"]),
     )

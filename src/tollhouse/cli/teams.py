@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from tollhouse.cli import options, output
-from tollhouse.cli.client import Api, Way, call
+from tollhouse.cli.client import Api, Way, print_answer, print_list
 from tollhouse.client.asks import segment
 
 app = typer.Typer()
@@ -42,11 +42,7 @@ def create(
         metadata=options.metadata_body(metadata or []),
         **options.or_none(plan_id=plan),
     )
-
-    async def act(api: Api) -> Any:
-        return await api.post("/teams", body)
-
-    _print_team(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+    print_answer(Way(url, config, as_json), lambda api: api.post("/teams", body), _print_team)
 
 
 @app.command("list")
@@ -57,27 +53,9 @@ def list_all(
     as_json: options.Json = False,
 ) -> None:
     """List teams."""
-
-    async def act(api: Api) -> list[Any]:
-        return await api.pages("/teams", limit=limit)
-
-    teams = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json({"items": teams})
-        return
-    rows = [
-        (
-            team["team_id"],
-            team["name"],
-            team["status"],
-            team["plan_id"] or "",
-            ", ".join(team["models"] or ["all"]),
-            output.limits_text(team["limits"]),
-        )
-        for team in teams
-    ]
     columns = ("Team", "Name", "Status", "Plan", "Models", "Limits")
-    output.print_table(columns, rows, empty="No teams yet. Make one: tollhouse teams create red --budget 100/month")
+    empty = "No teams yet. Make one: tollhouse teams create red --budget 100/month"
+    print_list(Way(url, config, as_json), lambda api: api.pages("/teams", limit=limit), columns, _row, empty=empty)
 
 
 @app.command("show")
@@ -88,7 +66,7 @@ def show(team: TeamName, url: options.Url = None, config: options.Config = None,
         found = await api.get(f"/teams/{segment(team)}")
         return {**found, "members": await api.pages(f"/teams/{segment(team)}/members", limit=1_000)}
 
-    _print_team(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+    print_answer(Way(url, config, as_json), act, _print_team)
 
 
 @app.command("edit")
@@ -116,11 +94,7 @@ def edit(
     ) | options.or_none(plan_id=plan)
     if not body:
         raise typer.BadParameter("say what to change, such as --plan free or --rpm 600.")
-
-    async def act(api: Api) -> Any:
-        return await api.patch(f"/teams/{segment(team)}", body)
-
-    _print_team(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+    print_answer(Way(url, config, as_json), lambda api: api.patch(f"/teams/{segment(team)}", body), _print_team)
 
 
 @app.command("block")
@@ -128,7 +102,7 @@ def block(
     team: TeamName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False
 ) -> None:
     """Refuse every call that counts toward this team from now on."""
-    _act_on("block", team, Way(url, config), as_json=as_json)
+    print_answer(Way(url, config, as_json), lambda api: api.post(f"/teams/{segment(team)}/block"), _print_team)
 
 
 @app.command("unblock")
@@ -136,7 +110,7 @@ def unblock(
     team: TeamName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False
 ) -> None:
     """Let the team's calls through again."""
-    _act_on("unblock", team, Way(url, config), as_json=as_json)
+    print_answer(Way(url, config, as_json), lambda api: api.post(f"/teams/{segment(team)}/unblock"), _print_team)
 
 
 @app.command("add")
@@ -152,14 +126,11 @@ def add(
 ) -> None:
     """Take a user into a team, or give them another role there."""
 
-    async def act(api: Api) -> Any:
-        return await api.put(f"/teams/{segment(team)}/members/{segment(user)}", {"role": role})
-
-    member = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json(member)
-    else:
+    def show(member: dict[str, Any]) -> None:
         output.print_lines(f"{output.clean(user)} is {member['role']} in {output.clean(team)}.")
+
+    path = f"/teams/{segment(team)}/members/{segment(user)}"
+    print_answer(Way(url, config, as_json), lambda api: api.put(path, {"role": role}), show)
 
 
 @app.command("remove")
@@ -172,37 +143,35 @@ def remove(
 ) -> None:
     """Take a user out of a team; their keys in it are revoked."""
 
-    async def act(api: Api) -> Any:
-        return await api.delete(f"/teams/{segment(team)}/members/{segment(user)}")
-
-    gone = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json(gone)
-    else:
+    def show(gone: dict[str, Any]) -> None:
         count = len(gone["revoked_keys"])
         output.print_lines(f"{output.clean(user)} is no longer in {output.clean(team)}; {count} keys revoked.")
 
-
-def _act_on(verb: str, team: str, way: Way, *, as_json: bool) -> None:
-    async def act(api: Api) -> Any:
-        return await api.post(f"/teams/{segment(team)}/{verb}")
-
-    _print_team(call(way, act, as_json=as_json), as_json=as_json)
+    path = f"/teams/{segment(team)}/members/{segment(user)}"
+    print_answer(Way(url, config, as_json), lambda api: api.delete(path), show)
 
 
-def _print_team(team: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        output.print_json(team)
-        return
-    facts: list[tuple[str, object]] = [
+def _row(team: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        team["team_id"],
+        team["name"],
+        team["status"],
+        team["plan_id"] or "",
+        output.models_text(team["models"]),
+        output.limits_text(team["limits"]),
+    )
+
+
+def _print_team(team: dict[str, Any]) -> None:
+    output.print_facts(
         ("team", team["team_id"]),
         ("name", team["name"]),
         ("status", team["status"]),
         ("plan", team["plan_id"]),
-        ("models", ", ".join(team["models"] or ["all"])),
+        ("models", output.models_text(team["models"])),
         ("limits", output.limits_text(team["limits"])),
-        ("metadata", ", ".join(f"{name}={value}" for name, value in team["metadata"].items())),
+        ("metadata", output.metadata_text(team["metadata"])),
         ("declared by", team["owned_by"]),
         ("members", ", ".join(f"{one['user_id']} ({one['role']})" for one in team.get("members", ()))),
-    ]
-    output.print_facts([*facts, *(("budget", output.budget_line(budget)) for budget in team["budgets"])])
+        budgets=team["budgets"],
+    )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tollhouse.cli import options, output
-from tollhouse.cli.client import Api, Way, call
+from tollhouse.cli.client import Api, Way, print_answer
 from tollhouse.cli.keys import key_id
 from tollhouse.terms.money import format_usd, parse_usd
 
@@ -52,11 +52,7 @@ def usage(
             utc_offset_s=int(offset.total_seconds()) if offset else 0,
         )
 
-    report = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json(report)
-    else:
-        _print_report(report)
+    print_answer(Way(url, config, as_json), act, _print_report)
 
 
 def _print_report(report: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from tollhouse.cli import options, output
-from tollhouse.cli.client import Api, Way, call
+from tollhouse.cli.client import Way, print_answer, print_list
 from tollhouse.client.asks import segment
 
 app = typer.Typer()
@@ -46,11 +46,7 @@ def create(
         limits=options.limits_body(rpm=rpm, tpm=tpm, parallel=parallel, rpd=rpd, rpmonth=rpmonth),
         metadata=options.metadata_body(metadata or []),
     ) | options.or_none(team_id=team, plan_id=plan)
-
-    async def act(api: Api) -> Any:
-        return await api.post("/users", body)
-
-    _print_user(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+    print_answer(Way(url, config, as_json), lambda api: api.post("/users", body), _print_user)
 
 
 @app.command("list")
@@ -61,39 +57,15 @@ def list_all(
     as_json: options.Json = False,
 ) -> None:
     """List users."""
-
-    async def act(api: Api) -> list[Any]:
-        return await api.pages("/users", limit=limit)
-
-    users = call(Way(url, config), act, as_json=as_json)
-    if as_json:
-        output.print_json({"items": users})
-        return
-    rows = [
-        (
-            user["user_id"],
-            user["name"],
-            user["role"],
-            user["team_id"] or "",
-            user["plan_id"] or "",
-            user["status"],
-            output.limits_text(user["limits"]),
-            output.local_time(user["created_at"]),
-        )
-        for user in users
-    ]
     columns = ("User", "Name", "Role", "Team", "Plan", "Status", "Limits", "Since")
-    output.print_table(columns, rows, empty="No users yet. Make one with a key: tollhouse keys create --user alice")
+    empty = "No users yet. Make one with a key: tollhouse keys create --user alice"
+    print_list(Way(url, config, as_json), lambda api: api.pages("/users", limit=limit), columns, _row, empty=empty)
 
 
 @app.command("show")
 def show(user: UserName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False) -> None:
     """Show one user, their limits, and what is left of their budgets."""
-
-    async def act(api: Api) -> Any:
-        return await api.get(f"/users/{segment(user)}")
-
-    _print_user(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+    print_answer(Way(url, config, as_json), lambda api: api.get(f"/users/{segment(user)}"), _print_user)
 
 
 @app.command("edit")
@@ -124,11 +96,7 @@ def edit(
     ) | options.or_none(team_id=team, plan_id=plan)
     if not body:
         raise typer.BadParameter("say what to change, such as --rpm 60 or --name 'Alice Doe'.")
-
-    async def act(api: Api) -> Any:
-        return await api.patch(f"/users/{segment(user)}", body)
-
-    _print_user(call(Way(url, config), act, as_json=as_json), as_json=as_json)
+    print_answer(Way(url, config, as_json), lambda api: api.patch(f"/users/{segment(user)}", body), _print_user)
 
 
 @app.command("block")
@@ -136,7 +104,7 @@ def block(
     user: UserName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False
 ) -> None:
     """Refuse every call of this user's keys from now on."""
-    _set_blocked("block", user, Way(url, config), as_json=as_json)
+    print_answer(Way(url, config, as_json), lambda api: api.post(f"/users/{segment(user)}/block"), _print_user)
 
 
 @app.command("unblock")
@@ -144,21 +112,24 @@ def unblock(
     user: UserName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False
 ) -> None:
     """Let the user's keys work again."""
-    _set_blocked("unblock", user, Way(url, config), as_json=as_json)
+    print_answer(Way(url, config, as_json), lambda api: api.post(f"/users/{segment(user)}/unblock"), _print_user)
 
 
-def _set_blocked(verb: str, user: str, way: Way, *, as_json: bool) -> None:
-    async def act(api: Api) -> Any:
-        return await api.post(f"/users/{segment(user)}/{verb}")
+def _row(user: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        user["user_id"],
+        user["name"],
+        user["role"],
+        user["team_id"] or "",
+        user["plan_id"] or "",
+        user["status"],
+        output.limits_text(user["limits"]),
+        output.local_time(user["created_at"]),
+    )
 
-    _print_user(call(way, act, as_json=as_json), as_json=as_json)
 
-
-def _print_user(user: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        output.print_json(user)
-        return
-    facts: list[tuple[str, object]] = [
+def _print_user(user: dict[str, Any]) -> None:
+    output.print_facts(
         ("user", user["user_id"]),
         ("name", user["name"]),
         ("email", user["email"]),
@@ -167,8 +138,8 @@ def _print_user(user: dict[str, Any], *, as_json: bool) -> None:
         ("plan", user["plan_id"]),
         ("status", user["status"]),
         ("limits", output.limits_text(user["limits"])),
-        ("metadata", ", ".join(f"{name}={value}" for name, value in user["metadata"].items())),
+        ("metadata", output.metadata_text(user["metadata"])),
         ("teams", ", ".join(f"{one['team_id']} ({one['role']})" for one in user["teams"])),
         ("declared by", user["owned_by"]),
-    ]
-    output.print_facts([*facts, *(("budget", output.budget_line(budget)) for budget in user["budgets"])])
+        budgets=user["budgets"],
+    )
