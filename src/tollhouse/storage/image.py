@@ -97,5 +97,6 @@ def _latest_windows(connection: Connection, budget_ids: list[str] | None, now_s:
 
 
 def _all(connection: Connection, table: Table, where: ColumnElement[bool] | None) -> Sequence[Row[Any]]:
-    query = select(table)
+    """In the order of the primary key, which an engine that updates rows in place elsewhere does not keep by itself."""
+    query = select(table).order_by(*table.primary_key.columns)
     return connection.execute(query if where is None else query.where(where)).all()
