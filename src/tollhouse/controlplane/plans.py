@@ -53,33 +53,27 @@ Amounts = Annotated[
 OutputCap = Annotated[int | None, Field(ge=1, le=MAX_LIMIT, description="Most output tokens of one call")]
 
 
-class PlanIn(Input):
+class _PlanFields(Input):
+    description: NameText = ""
+    limits: LimitsIn = LimitsIn()
+    budgets: Amounts = Field(default_factory=list)
+    models: ModelGlobs | None = None
+    max_output_tokens: OutputCap = None
+    edge: BudgetEdge = BudgetEdge.CLAMP
+    own_key: OwnKeyRule = OwnKeyRule.NEVER
+    without_own_key: PlanName | None = None
+
+
+class PlanIn(_PlanFields):
     """`without_own_key` names the plan that holds instead for who has stored no provider key of their own."""
 
     plan_id: PlanName
-    description: NameText = ""
-    limits: LimitsIn = LimitsIn()
-    budgets: Amounts = Field(default_factory=list)
-    models: ModelGlobs | None = None
-    max_output_tokens: OutputCap = None
-    edge: BudgetEdge = BudgetEdge.CLAMP
-    own_key: OwnKeyRule = OwnKeyRule.NEVER
-    without_own_key: PlanName | None = None
 
 
-class PlanPatch(Input):
+class PlanPatch(_PlanFields):
     """Only the fields that are given change; `budgets` are replaced as a whole, and what is posted stays with those
     of the same unit and window.
     """
-
-    description: NameText = ""
-    limits: LimitsIn = LimitsIn()
-    budgets: Amounts = Field(default_factory=list)
-    models: ModelGlobs | None = None
-    max_output_tokens: OutputCap = None
-    edge: BudgetEdge = BudgetEdge.CLAMP
-    own_key: OwnKeyRule = OwnKeyRule.NEVER
-    without_own_key: PlanName | None = None
 
 
 class PlanBudgetOut(BaseModel):

@@ -42,24 +42,21 @@ from tollhouse.terms.people import NO_LIMITS, Budget, Team
 router = APIRouter(prefix="/api/v1/teams", tags=["teams"])
 
 
-class TeamIn(Input):
+class _TeamFields(Input):
+    name: NameText = ""
+    plan_id: PlanName | None = None
+    models: ModelGlobs | None = None
+    limits: LimitsIn = LimitsIn()
+    metadata: MetadataIn
+
+
+class TeamIn(_TeamFields):
     team_id: TeamName
-    name: NameText = ""
-    plan_id: PlanName | None = None
-    models: ModelGlobs | None = None
-    limits: LimitsIn = LimitsIn()
     budget: str | None = Field(None, max_length=100, description="A hard cap such as `20/month` or `1M tokens/day`")
-    metadata: MetadataIn
 
 
-class TeamPatch(Input):
+class TeamPatch(_TeamFields):
     """Only the fields that are given change; `models: null` admits every model; `metadata` is replaced as a whole."""
-
-    name: NameText = ""
-    plan_id: PlanName | None = None
-    models: ModelGlobs | None = None
-    limits: LimitsIn = LimitsIn()
-    metadata: MetadataIn
 
 
 class TeamOut(BaseModel):
