@@ -55,6 +55,26 @@ def test_only_an_owner_touches_owners_and_admins(desk: Desk) -> None:
     assert desk.ask("PATCH", f"{USERS}/alice", {"role": "admin"}).json()["role"] == "admin"
 
 
+@pytest.mark.parametrize("role", ["owner", "admin"])
+def test_nobody_below_gets_a_key_that_makes_them_an_owner_or_admin_elsewhere(desk: Desk, role: str) -> None:
+    """A key is its user to whoever asks `/authz`: applications give by its role."""
+    desk.make(USERS, user_id="first", role=role)
+    desk.make(TEAMS, team_id="red")
+    put(desk, "red", "first")
+    lead = member("lead", red="admin")
+    key = desk.make(KEYS, user_id="first", team_id="red")
+    for caller in (ADMIN, lead):
+        body = {"user_id": "first", "team_id": "red"}
+        desk.problem(403, "POST", KEYS, body, caller=caller)
+        desk.problem(403, "POST", f"{KEYS}/mint", body, caller=caller)
+        desk.problem(403, "POST", f"{KEYS}/{key['key_id']}/rotate", caller=caller)
+    own = Caller(Role(role), "first", {"red": Role.MEMBER})
+    assert desk.ask("POST", KEYS, {"team_id": "red"}, caller=own).status_code == 201
+    assert desk.ask("POST", f"{KEYS}/{key['key_id']}/rotate", caller=own).status_code == 200
+    assert desk.ask("POST", KEYS, {"user_id": "first"}, caller=Caller(Role.OWNER, "other")).status_code == 201
+    assert desk.ask("DELETE", f"{KEYS}/{key['key_id']}", caller=lead).status_code == 200  # taking away is no giving
+
+
 def test_the_last_owner_stays(desk: Desk) -> None:
     desk.make(USERS, user_id="first", role="owner")
     assert desk.problem(409, "PATCH", f"{USERS}/first", {"role": "admin"})["code"] == "last_owner"

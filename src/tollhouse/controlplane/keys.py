@@ -3,6 +3,9 @@
 A member makes keys for themselves, which their own limits, plan and budgets hold over as over all their calls; on a key
 that is there they may narrow what it admits, never widen it. Who leads a team does it for the keys that count toward
 the team, its members' only. Plans are given to keys by who gives plans.
+
+Who shows a key is its user, also to applications that ask `/authz`: a secret of an owner's or admin's key is for
+themselves and for owners.
 """
 
 from collections.abc import Callable
@@ -43,11 +46,11 @@ from tollhouse.controlplane.times import NS_PER_S, iso_ns, parse_duration_s, par
 from tollhouse.controlplane.visit import By, Visit
 from tollhouse.rules import keys as key_rules
 from tollhouse.rules.narrowing import widened
-from tollhouse.rules.roles import Action
+from tollhouse.rules.roles import Action, may_give
 from tollhouse.storage import directory, filters
 from tollhouse.storage.tables import virtual_keys
 from tollhouse.terms.names import ScopeKind
-from tollhouse.terms.people import NO_LIMITS, Budget, KeySecret, VirtualKey
+from tollhouse.terms.people import NO_LIMITS, Budget, KeySecret, Role, User, VirtualKey
 
 router = APIRouter(prefix="/api/v1/keys", tags=["keys"])
 
@@ -164,6 +167,13 @@ def _may_carry(connection: Connection, caller: Caller, key: VirtualKey, old: Vir
         raise Problem(403, "forbidden", "That key would not count toward a team of yours: name one.", field="team_id")
 
 
+def _secret_for(caller: Caller, user: User) -> None:
+    """Whether the caller may be told a secret of this user's. Raises Problem (403)."""
+    above = user.role in (Role.OWNER, Role.ADMIN) and user.user_id != caller.user_id
+    if above and not may_give(caller.role, user.role):
+        raise Problem(403, "forbidden", f"Only an owner, and they themselves, make keys of an {user.role}.")
+
+
 def _only_narrower(connection: Connection, caller: Caller, old: VirtualKey, new: VirtualKey) -> None:
     """Who has a key only as its user does not take off it what others put on it. Raises Problem (403)."""
     theirs = reached(caller, Action.WRITE_KEYS)
@@ -245,6 +255,7 @@ async def create_key(
                 raise Problem(
                     409, "user_blocked", f"The user {user_id!r} is blocked; unblock them first.", field="user_id"
                 )
+            _secret_for(caller, user)
         _may_carry(connection, caller, key)
         before(connection)
         directory.create_key(connection, key, secret)
@@ -337,6 +348,9 @@ async def rotate_key(key_id: str, deps: Deps, by: By, body: RotateIn | None = No
 
     def change(connection: Connection) -> str:
         key = _alive(connection, by, key_id)
+        user = directory.get_user(connection, key.user_id)
+        assert user is not None
+        _secret_for(by.caller, user)
         directory.add_secret(connection, secret, others_expire_at_ns=deps.now_ns() + grace_s * NS_PER_S)
         return key.user_id
 
