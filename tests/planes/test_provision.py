@@ -108,6 +108,9 @@ def test_an_owner_is_neither_made_nor_unmade(people: Directory) -> None:
     people.set(role=Role.OWNER)
     assert people.provision(role="viewer")[0].role is Role.OWNER
     assert people.provision()[0].role is Role.OWNER
+    before = people.user()
+    assert people.provision(email="eve@evil.example", name="Eve", plan_id="pro", team_ids=["red"]) == (before, False)
+    assert people.teams() == {}
 
 
 def test_an_address_that_claims_gave_stays_theirs_when_they_say_no_more(people: Directory) -> None:

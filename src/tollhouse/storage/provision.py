@@ -47,7 +47,7 @@ def provision(connection: Connection, claimed: Claimed, now_ns: int) -> tuple[Us
         )
         _check(connection, claimed, plan_id)
         directory.create_user(connection, user)
-    elif user.blocked_at_ns is not None or user.owned_by or user.role is Role.SERVICE:
+    elif user.blocked_at_ns is not None or user.owned_by or user.role in (Role.OWNER, Role.SERVICE):
         return user, False
     before = _last_given(connection, claimed)
     # An address that claims say no more stays, and so must it be known whose word it was.
@@ -79,7 +79,7 @@ def _changed(user: User, before: _Given, now: _Given) -> User:
         said = getattr(now, field)
         if said and said != getattr(before, field):
             changes[field] = said
-    if user.role is not Role.OWNER and now.role is not before.role:
+    if now.role is not before.role:
         if now.role is not None:
             changes["role"] = now.role
         elif user.role is before.role:
