@@ -407,6 +407,16 @@ def test_userinfo_says_what_the_token_does_not(place: Place) -> None:
     assert (user["email"], user["name"]) == ("other@acme.example", "Mia")
 
 
+def test_userinfo_verifies_no_address_but_its_own(place: Place) -> None:
+    place.set_up(ClaimRules(user_claim="", plan_claim="", teams={"a": "a"}), link_by_email=True)
+    told = {"sub": "eve", "email": "eve@evil.example", "email_verified": True}
+    place.issuer.answers["/userinfo"] = lambda _form, _headers: (200, told)
+    for address, counts in (("ceo@acme.example", False), ("Eve@evil.example", True)):
+        browser = place.browser()
+        place.issuer.sign_in(browser, sub="eve", email=address, email_verified=None)
+        assert place.user(browser)["email"] == ("eve@evil.example" if counts else "")
+
+
 # --- whose account it is
 
 

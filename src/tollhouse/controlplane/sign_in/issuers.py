@@ -223,6 +223,9 @@ class OpenIdProvider:
         told = await ask(self._reach, check_url(endpoint, self.options.issuer), headers=headers)
         if not isinstance(told, dict) or told.get("sub") != claims.get("sub"):
             raise IssuerError("userinfo is of somebody else (sub)")
+        addresses = {str(words[rules.email_claim]).lower() for words in (claims, told) if rules.email_claim in words}
+        if len(addresses) > 1:
+            told.pop(rules.verified_claim, None)  # it is of the other address
         return {**told, **claims}
 
 
