@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.planes.wire import run
+from tollhouse.terms.errors import UpstreamClosed
 from tollhouse.upstream.answer_form import MAX_FORMS, AnswerForm, learn
 from tollhouse.upstream.connection import Call, Connection
 from tollhouse.upstream.origin import Origin
@@ -106,6 +107,49 @@ def test_one_byte_otherwise_anywhere(how: str) -> None:
                 known += form.read(one) is not None
                 assert await outcome(pool, one, form) == await outcome(pool, one, None), one
         assert known > 100
+        pool.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize("name", [b"Connection", b"Proxy-Connection"])
+def test_a_connection_that_is_to_end_is_not_kept(name: bytes) -> None:
+    async def story() -> None:
+        pool, line = Pool(PoolOptions()), name + b": %b\r\ncontent-length"
+        kept, ends = (SIZED.replace(b"content-length", line % says) for says in (b"keep-alive", b"close"))
+        form = learned(kept)
+        for data in (kept, ends):
+            assert await outcome(pool, data, form) == await outcome(pool, data, None)
+        pool.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_was_answered_is_not_sent_again_though_a_bug_of_ours_cut_it(known: bool) -> None:
+    """The event loop closes a connection whose callback raises: that is not the keep-alive race."""
+
+    class Raises(Heard):
+        def body(self, data: bytes) -> None:
+            raise RuntimeError
+
+    async def story() -> None:
+        pool = Pool(PoolOptions())
+        slot = Slot(pool, Origin("127.0.0.1", 1))
+        slot.form = learned(SIZED) if known else None
+        call, connection = Raises(), Connection(slot)
+        slot.open.add(connection)
+        connection.connection_made(Wire())
+        connection.reused = True
+        connection.call, call.connection = call, connection
+        call.transmit()
+        with pytest.raises(RuntimeError):
+            connection.data_received(SIZED)
+        connection.connection_lost(RuntimeError())
+        assert len(call.ends) == 1
+        assert isinstance(call.ends[0], UpstreamClosed)
+        assert call.ends[0].sent
+        assert not pool.tasks
         pool.close()
 
     run(story())

@@ -20,7 +20,9 @@ _MAX_LINES: Final = 64
 _GAP: Final = rb"([\x21-\x7e][\x20-\x7e]*)"
 """A value in plain ASCII. One with a tab, or in another alphabet, may be good as well: the parser's to say."""
 _DIGITS: Final = rb"([0-9]{1,15})"
-_LENGTH, _CODING, _CONNECTION = b"content-length", b"transfer-encoding", b"connection"
+_LENGTH, _CODING = b"content-length", b"transfer-encoding"
+_READ_BY_THE_PARSER: Final = frozenset((_CODING, b"connection", b"proxy-connection", b"upgrade"))
+"""Besides the length: what these say decides what the answer is, or whether its connection lasts."""
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
 _MAX_SIZE_DIGITS: Final = 15
 
@@ -68,7 +70,7 @@ def learn(data: bytes, status: int, names: Sequence[bytes], values: Sequence[byt
         shown, _, value = line.partition(b": ")
         if shown.lower() != name or (name == _CODING and value != b"chunked"):
             return None
-        if name in (_CODING, _CONNECTION):
+        if name in _READ_BY_THE_PARSER:
             gap = b"(%b)" % re.escape(value)
         else:
             gap = _DIGITS if name == _LENGTH else _GAP

@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
         call = self.call
         if call is not None:
             self.detach(call)
-            if self.reused and not self.bytes_in and not call.ended and self.slot.may_send_again(call):
+            if self.reused and not call.first_byte_at and not call.ended and self.slot.may_send_again(call):
                 self.slot.send_again(self, call)
                 return
         self.slot.forget(self)
