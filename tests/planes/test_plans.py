@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from tests.planes.plane import FACTS, KEY, MESSAGE, SECRET, T0_NS, Running, ask, get, plane, post
-from tests.planes.wire import Answer, Peer, reply, run, upstream
+from tests.planes.wire import Answer, Peer, reply, run, until, upstream
 from tollhouse.rules import keys
 from tollhouse.storage.image import given_budgets
 from tollhouse.terms.names import ScopeKind
@@ -292,6 +292,31 @@ def test_who_changes_plans_within_a_month_finds_the_old_one_as_it_was() -> None:
             answer = await call(running, ask())
             assert (answer.status, answer.headers.get(b"x-tollhouse-budget")) == (200, None)
             assert running.accounts.standing(free).posted == 15
+
+    run(story())
+
+
+@pytest.mark.parametrize("now", ["moved", "revoked"])
+def test_a_change_reaches_a_call_whose_body_is_still_on_its_way(now: str) -> None:
+    """Else it would come in by what held before, and the limiter forget by it what was counted since."""
+
+    async def story() -> None:
+        once = msgspec.structs.replace(FREE, limits=Limits(requests_per_day=1))
+        moved = people(once, plans=(once,))
+        revoked = msgspec.structs.replace(people(None), keys=(VirtualKey("key_1", "alice", revoked_at_ns=1),))
+        async with upstream(Book()) as provider, plane(provider.port, people=people(None)) as running:
+            slow, wire = await running.client(), post()
+            slow.send(wire[:-1])
+            await until(lambda: any(edge.running is not None for edge in running.gate.edges))
+            running.change(moved)
+            assert (await call(running, ask())).status == 200
+            if now == "revoked":
+                running.change(revoked)
+            slow.send(wire[-1:])
+            refused = await slow.answer()
+            assert refused.status == (401 if now == "revoked" else 429)
+            assert len(running.settlements) == 1
+            assert now == "revoked" or (await call(running, ask())).status == 429, "the day's count stands"
 
     run(story())
 

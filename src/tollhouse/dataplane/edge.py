@@ -294,7 +294,7 @@ class Edge(Farewell):
         if isinstance(cycle, Visitor):
             cycle.body_done = True
             if cycle is self.running and not cycle.response_complete:
-                cycle.begin()
+                cycle.completed()
         elif cycle is not None:
             super().on_message_complete()
 

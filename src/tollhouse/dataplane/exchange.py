@@ -153,6 +153,19 @@ class Exchange(Visitor):
             log.error("a call ended in a bug of ours", exc_info=error)
             self.failed()
 
+    def completed(self) -> None:
+        """identify anew: while the body came, the key may have been revoked, or its user given another plan."""
+        if self.principal is None:
+            return  # it is still being asked
+        try:
+            self.principal = identify(self.plane.schemes, self.head)
+        except Refusal as refusal:
+            self.answer_refusal(refusal)
+        except NotYet as not_yet:
+            self.principal = None
+            not_yet.claim.add_done_callback(self.known)
+        self.begin()
+
     async def tell(self, principal: Principal) -> None:
         plane = self.plane
         try:
@@ -361,8 +374,7 @@ class Exchange(Visitor):
         origin = self.head.read.get(b"origin")
         if origin is None or origin not in self.plane.options.cors_origins:
             raise Refusal(403, "origin_not_allowed", "This origin is not on the list (listen.cors_origins).")
-        headers = answer_headers.preflight(origin, b", ".join(self.route.methods))
-        self.answer(204, headers, b"")
+        self.answer(204, answer_headers.preflight(origin, b", ".join(self.route.methods)), b"")
 
     def note(self, status: int, code: str) -> None:
         """A row of the request log for a call that never held money."""

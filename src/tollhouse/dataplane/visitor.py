@@ -129,6 +129,10 @@ class Visitor(Teller):
         """The body is complete too."""
         raise NotImplementedError
 
+    def completed(self) -> None:
+        """The body is complete, some time after its head."""
+        self.begin()
+
     def departed(self) -> None:
         """The client is gone."""
         raise NotImplementedError
