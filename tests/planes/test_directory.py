@@ -4,13 +4,15 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 
 from tests.planes.records import settlement
-from tollhouse.storage import directory
+from tollhouse.storage import directory, tables
 from tollhouse.storage.database import Database
 from tollhouse.storage.image import load_image
 from tollhouse.storage.ledger import ship
+from tollhouse.storage.plans import create_plan
+from tollhouse.storage.teams import _team_row
 from tollhouse.terms.names import ScopeKind
 from tollhouse.terms.people import (
     Budget,
@@ -19,6 +21,9 @@ from tollhouse.terms.people import (
     BudgetWindow,
     KeySecret,
     Limits,
+    Plan,
+    PlanBudget,
+    Team,
     User,
     VirtualKey,
 )
@@ -183,3 +188,18 @@ def test_the_image_holds_everything_or_one_users_part(connection: Connection) ->
     assert {budget.budget_id for budget in part.budgets} == {"bud_1", "bud_2", "bud_3"}
     assert part.posted == {("bud_1", 20): 2, ("bud_3", 0): 3}
     assert load_image(connection, "nobody", now_s=25).users == ()
+
+
+def test_one_users_part_is_found_among_very_many_teams(connection: Connection) -> None:
+    """Whose budgets by a plan are all in it: more than one statement takes values, of PostgreSQL at least."""
+    plan = Plan("team", budgets=tuple(PlanBudget(9, unit, BudgetWindow.TOTAL) for unit in BudgetUnit))
+    connection.execute(
+        insert(tables.teams), [_team_row(Team(f"team_{number:05}", plan_id="team")) for number in range(22_000)]
+    )
+    create_plan(connection, plan)
+    directory.create_user(connection, ALICE)
+    last = f"plan:usd:total:team@team:team_{21_999:05}"
+    ship(connection, [settlement(1, budgets=((last, 0),), amount_nusd=5)])
+    part = load_image(connection, "alice", now_s=25)
+    assert len(part.budgets) == 66_000
+    assert part.posted == {(last, 0): 5}

@@ -1,7 +1,7 @@
 """The data plane's image of people, read from the database in one transaction."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, func, or_, select
@@ -13,6 +13,9 @@ from tollhouse.storage.tables import budget_windows, budgets, key_secrets, users
 from tollhouse.storage.teams import all_teams
 from tollhouse.terms.names import ScopeKind
 from tollhouse.terms.people import Budget, DirectoryImage, Plan, Team, User, VirtualKey
+
+_AT_ONCE: Final = 5_000
+"""Budgets of one query: a statement of PostgreSQL takes 65,535 values, and each team may have some by its plan."""
 
 
 def load_image(
@@ -87,13 +90,19 @@ def _latest_windows(connection: Connection, budget_ids: list[str] | None, now_s:
     windows = budget_windows.c
     begun = case((windows.window_start_s <= now_s, windows.window_start_s), else_=0)
     newest = select(windows.budget_id, func.max(begun).label("start")).group_by(windows.budget_id)
-    if budget_ids is not None:
-        newest = newest.where(windows.budget_id.in_(budget_ids))
-    last = newest.subquery()
-    query = select(windows.budget_id, windows.window_start_s, windows.posted).join(
-        last, and_(windows.budget_id == last.c.budget_id, windows.window_start_s >= last.c.start)
-    )
-    return {(row.budget_id, row.window_start_s): row.posted for row in connection.execute(query)}
+    if budget_ids is None:
+        asked = [newest]
+    else:
+        parts = (budget_ids[at : at + _AT_ONCE] for at in range(0, len(budget_ids), _AT_ONCE))
+        asked = [newest.where(windows.budget_id.in_(some)) for some in parts]
+    found = {}
+    for query in asked:
+        last = query.subquery()
+        latest = select(windows.budget_id, windows.window_start_s, windows.posted).join(
+            last, and_(windows.budget_id == last.c.budget_id, windows.window_start_s >= last.c.start)
+        )
+        found.update({(row.budget_id, row.window_start_s): row.posted for row in connection.execute(latest)})
+    return found
 
 
 def _all(connection: Connection, table: Table, where: ColumnElement[bool] | None) -> Sequence[Row[Any]]:
