@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.planes.control import START_NS, Desk, open_desk
+from tests.planes.control import START_NS, Desk, open_desk, settled
 from tollhouse.rules import keys as key_rules
 from tollhouse.storage import directory, teams
+from tollhouse.storage.ledger import ship
 from tollhouse.storage.plans import all_plans
 from tollhouse.terms.names import ScopeKind
 from tollhouse.terms.people import BudgetEdge, BudgetUnit, BudgetWindow, OwnKeyRule, Role, Team, User
@@ -364,6 +365,17 @@ def test_a_budget_changes_its_midnight_by_beginning_anew(desk: Desk) -> None:
     assert [one["field"] for one in answer["changes"][0]["fields"]] == ["amount", "timezone"]
     assert desk.plane.image.budgets[0].timezone == "Asia/Tokyo"
     assert {act for act, _, _ in acts(apply(desk, {"budgets": [{**row}]}))} == {"unchanged"}  # its zone is left
+
+
+def test_a_budget_that_no_midnight_ends_keeps_what_is_spent_in_another_zone(desk: Desk) -> None:
+    row = {"scope": "organisation", "amount": "5"}
+    apply(desk, {"budgets": [row]})
+    budget_id = desk.plane.image.budgets[0].budget_id
+    spent = settled("req_1", {"user_id": "carol", "key_id": "key_1"}, budgets=((budget_id, 0),))
+    desk.deps.database.run_sync(lambda connection: ship(connection, [spent]))
+    apply(desk, {"budgets": [{**row, "timezone": "Asia/Tokyo"}]})
+    assert desk.plane.image.budgets[0].timezone == "Asia/Tokyo"
+    assert desk.plane.image.posted == {(budget_id, 0): 1_000_000}
 
 
 def test_the_seeds_plans_as_the_example_states_them(desk: Desk) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from tollhouse.journal import Journal, JournalOptions
-from tollhouse.rules.budgets import parse_budget
+from tollhouse.rules.budgets import TIMELESS, parse_budget
 from tollhouse.settings import Settings, database_url
 from tollhouse.storage import directory
 from tollhouse.storage.database import Database
@@ -15,11 +15,8 @@ from tollhouse.storage.engines import DatabaseOptions
 from tollhouse.storage.home import Home
 from tollhouse.storage.ledger import SqlLedger
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
-from tollhouse.terms.people import Budget, BudgetWindow
+from tollhouse.terms.people import Budget
 from tollhouse.workers import RecoveryReport, recover
-
-TIMELESS = (BudgetWindow.TOTAL, BudgetWindow.FIVE_HOURS)
-"""Windows that no midnight begins: another time zone leaves what is spent as it is."""
 
 
 class Store:

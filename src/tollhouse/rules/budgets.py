@@ -19,6 +19,8 @@ from tollhouse.terms.money import MAX_AMOUNT_NUSD, format_usd, parse_usd
 from tollhouse.terms.people import Budget, BudgetUnit, BudgetWindow
 
 FIVE_HOURS_S: Final = 5 * 3600
+TIMELESS: Final = (BudgetWindow.TOTAL, BudgetWindow.FIVE_HOURS)
+"""Windows that no midnight begins: another time zone leaves what is spent as it is."""
 MAX_COUNT: Final = MAX_AMOUNT_NUSD
 """Largest budget in tokens or requests, for the same reason as the largest amount of money."""
 _FORMS: Final = "write for example 20/month, $5/day, 1M tokens/month, 500 requests/day or 20"

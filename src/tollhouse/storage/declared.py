@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterator
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Row, Table, and_, or_, select
+from sqlalchemy import Connection, Row, Table, and_, insert, or_, select
 
+from tollhouse.rules.budgets import TIMELESS
 from tollhouse.rules.declarations import Act, Change, Name, Thing, key_name, name_of
 from tollhouse.storage import directory, plans, providers, teams
-from tollhouse.storage.tables import budgets, memberships, users, virtual_keys
+from tollhouse.storage.tables import budget_windows, budgets, memberships, users, virtual_keys
 from tollhouse.terms.names import ScopeKind
 from tollhouse.terms.people import Budget, KeySecret, Membership, Plan, Role, Team, User, VirtualKey
 from tollhouse.terms.providers import ProviderRow
@@ -130,15 +131,22 @@ def _update(connection: Connection, before: Thing, after: Thing) -> None:
         case VirtualKey():
             directory.update_key(connection, after)
         case Budget():
-            if (
-                isinstance(before, Budget) and before.timezone != after.timezone
-            ):  # its windows begin at another midnight
-                directory.delete_budget(connection, before.budget_id)
-                directory.create_budget(connection, after)
+            if isinstance(before, Budget) and before.timezone != after.timezone:
+                _rezone(connection, after)
             else:
                 directory.update_budget(connection, msgspec.structs.replace(after, scope_name=""))
         case ProviderRow():
             providers.update_provider(connection, after)
+
+
+def _rezone(connection: Connection, budget: Budget) -> None:
+    """Windows that begin at a midnight begin anew, at another; what is spent of one without stays."""
+    posted = directory.posted_windows(connection, budget.budget_id) if budget.window in TIMELESS else {}
+    directory.delete_budget(connection, budget.budget_id)
+    directory.create_budget(connection, budget)
+    for start_s, amount in posted.items():
+        row = {"budget_id": budget.budget_id, "window_start_s": start_s, "posted": amount}
+        connection.execute(insert(budget_windows).values(row))
 
 
 def _end(connection: Connection, thing: Thing, now_ns: int) -> None:
