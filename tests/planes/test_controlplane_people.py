@@ -159,6 +159,22 @@ def test_who_leads_a_team_leads_nobody_else(desk: Desk) -> None:
 # Plans
 
 
+@pytest.mark.parametrize("looker", ["viewer of the organisation", "viewer of their team"])
+def test_who_only_sees_people_takes_none_of_them_into_a_team(desk: Desk, looker: str) -> None:
+    """Keys in the team's name are its admin's to make, and would be theirs."""
+    for team in ("red", "blue"):
+        desk.make(TEAMS, team_id=team)
+    for user_id, team in (("lead", "red"), ("theirs", "red"), ("other", "blue")):
+        desk.make(USERS, user_id=user_id)
+        put(desk, team, user_id)
+    whole = looker == "viewer of the organisation"
+    roles = {"red": Role.ADMIN} if whole else {"red": Role.ADMIN, "blue": Role.VIEWER}
+    lead = Caller(Role.VIEWER if whole else Role.MEMBER, "lead", roles)
+    assert desk.get(f"{USERS}/other", caller=lead)["user_id"] == "other"
+    desk.problem(403, "PUT", f"{TEAMS}/red/members/other", {}, caller=lead)
+    assert desk.ask("PUT", f"{TEAMS}/red/members/theirs", {"role": "viewer"}, caller=lead).status_code == 200
+
+
 def test_a_plan_is_made_changed_and_removed_when_nobody_has_it(desk: Desk) -> None:
     made = desk.make(
         PLANS, plan_id="free", limits={"requests_per_minute": 10}, budgets=["1M tokens/month", "5/day"], models=["x"]

@@ -6,11 +6,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
+from tollhouse.controlplane.access import forbidden
 from tollhouse.controlplane.deps import Deps
 from tollhouse.controlplane.ownership import writable
 from tollhouse.controlplane.problems import not_found
 from tollhouse.controlplane.shapes import DEFAULT_PAGE, CursorQuery, Input, LimitQuery, Page, cursor_position, cut
-from tollhouse.controlplane.tenancy import known_team, known_user, reached
+from tollhouse.controlplane.tenancy import known_team, known_user, reached, tenant_of_user
 from tollhouse.controlplane.times import iso_ns
 from tollhouse.controlplane.visit import By
 from tollhouse.rules.roles import Action
@@ -66,12 +67,15 @@ async def list_members(
 @router.put("/{user_id:path}")
 async def put_member(team_id: str, user_id: str, body: MemberIn, deps: Deps, by: By) -> MemberOut:
     """Take a user into the team, or give them another role there. Whose calls counted toward no team count toward this
-    one from now on. Who leads a team invites those they do not know of yet.
+    one from now on. Who leads a team takes in people of other teams that they lead, and invites all others.
     """
+    led = reached(by.caller, Action.WRITE_MEMBERS)
 
     def change(connection: Connection) -> Membership:
         writable(known_team(connection, by.caller, Action.WRITE_MEMBERS, team_id))
         known_user(connection, by.caller, Action.READ_USERS, user_id)
+        if tenant_of_user(connection, user_id).team_ids.isdisjoint(led.team_ids) and not led.everybody:
+            raise forbidden(by.caller, Action.WRITE_MEMBERS)  # who only sees people does not get to make keys of theirs
         old = teams.get_member(connection, team_id, user_id)
         now_ns = deps.now_ns() if old is None else old.created_at_ns
         member = Membership(team_id, user_id, body.role, created_at_ns=now_ns)
