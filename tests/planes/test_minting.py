@@ -35,6 +35,20 @@ def test_the_life_of_one_is_bounded(desk: Desk, ttl: str) -> None:
     assert desk.problem(400, "POST", MINT, {"user_id": "alice", "ttl": ttl})["field"] == "ttl"
 
 
+def test_nobody_fills_the_memory_with_keys_of_theirs(desk: Desk) -> None:
+    """Revoked ones and ended secrets are kept, so they count."""
+    desk = desk.with_deps(options=ManagementOptions(secrets_of_user=3))
+    desk.make("/api/v1/users", user_id="alice")
+    alice = Caller(Role.MEMBER, "alice")
+    key_id = desk.ask("POST", KEYS, {}, caller=alice).json()["key_id"]
+    minted = desk.ask("POST", MINT, {}, caller=alice).json()["key_id"]
+    assert desk.ask("DELETE", f"{KEYS}/{minted}", caller=alice).status_code == 200
+    assert desk.ask("POST", f"{KEYS}/{key_id}/rotate", caller=alice).status_code == 200
+    for path in (KEYS, MINT, f"{KEYS}/{key_id}/rotate"):
+        assert desk.problem(409, "POST", path, {}, caller=alice)["code"] == "too_many_keys"
+    desk.make(KEYS, user_id="alice")  # the operator may
+
+
 def test_so_many_work_at_once(desk: Desk) -> None:
     desk.make(KEYS, user_id="alice", name="minted", expires="30d")  # one that a person made does not count
     for ttl in ("1h", "2h", "2h"):

@@ -167,11 +167,14 @@ def _may_carry(connection: Connection, caller: Caller, key: VirtualKey, old: Vir
         raise Problem(403, "forbidden", "That key would not count toward a team of yours: name one.", field="team_id")
 
 
-def _secret_for(caller: Caller, user: User) -> None:
-    """Whether the caller may be told a secret of this user's. Raises Problem (403)."""
+def _secret_for(connection: Connection, deps: ControlDeps, caller: Caller, user: User) -> None:
+    """Whether the caller may be told a secret of this user's, and one more. Raises Problem: 403 or 409."""
     above = user.role in (Role.OWNER, Role.ADMIN) and user.user_id != caller.user_id
     if above and not may_give(caller.role, user.role):
         raise Problem(403, "forbidden", f"Only an owner, and they themselves, make keys of an {user.role}.")
+    everybody = reached(caller, Action.WRITE_KEYS).everybody
+    if not everybody and directory.count_secrets(connection, user.user_id) >= deps.options.secrets_of_user:
+        raise Problem(409, "too_many_keys", f"{user.user_id} has had too many keys (management.secrets_of_user).")
 
 
 def _only_narrower(connection: Connection, caller: Caller, old: VirtualKey, new: VirtualKey) -> None:
@@ -255,9 +258,10 @@ async def create_key(
                 raise Problem(
                     409, "user_blocked", f"The user {user_id!r} is blocked; unblock them first.", field="user_id"
                 )
-            _secret_for(caller, user)
         _may_carry(connection, caller, key)
         before(connection)
+        if user is not None:
+            _secret_for(connection, deps, caller, user)
         directory.create_key(connection, key, secret)
         only_new(connection, budgets)
 
@@ -350,7 +354,7 @@ async def rotate_key(key_id: str, deps: Deps, by: By, body: RotateIn | None = No
         key = _alive(connection, by, key_id)
         user = directory.get_user(connection, key.user_id)
         assert user is not None
-        _secret_for(by.caller, user)
+        _secret_for(connection, deps, by.caller, user)
         directory.add_secret(connection, secret, others_expire_at_ns=deps.now_ns() + grace_s * NS_PER_S)
         return key.user_id
 

@@ -23,6 +23,7 @@ class ManagementOptions(msgspec.Struct, frozen=True):
     max_names             callers and addresses that are remembered, each
     idempotency_keep_s    how long an answer can be had again by its Idempotency-Key
     idempotency_rows      how many are kept at most
+    secrets_of_user       secrets of one user's keys, ended ones too, beyond which only an admin makes more
     minted_living         short-lived keys of one user that work at once
     minted_ttl_s          how long one of them works at most
     """
@@ -32,6 +33,7 @@ class ManagementOptions(msgspec.Struct, frozen=True):
     max_names: int = 10_000
     idempotency_keep_s: int = 86_400
     idempotency_rows: int = 10_000
+    secrets_of_user: int = 5_000
     minted_living: int = 50
     minted_ttl_s: int = 86_400
 

@@ -20,6 +20,8 @@ class Management(Section):
     """How long an answer can be had again by its Idempotency-Key."""
     idempotency_rows: int = Field(10_000, ge=1)
     """How many of them are kept; the oldest go first."""
+    secrets_of_user: int = Field(5_000, ge=1)
+    """Secrets of one user's keys, ended and revoked ones too: beyond it only an admin makes them more."""
     minted_living: int = Field(50, ge=1)
     """Short-lived keys of one user that work at once (`tollhouse keys mint`)."""
     minted_ttl_s: int = Field(86_400, ge=60)

@@ -135,6 +135,12 @@ def add_secret(connection: Connection, secret: KeySecret, *, others_expire_at_ns
     return True
 
 
+def count_secrets(connection: Connection, user_id: str) -> int:
+    """Secrets of all of a user's keys, ended ones too."""
+    query = select(func.count()).select_from(key_secrets.join(virtual_keys)).where(virtual_keys.c.user_id == user_id)
+    return connection.execute(query).scalar_one()
+
+
 def list_secrets(connection: Connection, key_id: str) -> tuple[KeySecret, ...]:
     """The secrets of one key, oldest first, ended ones too."""
     query = select(key_secrets).where(key_secrets.c.key_id == key_id).order_by(key_secrets.c.created_at_ns)
