@@ -55,7 +55,7 @@ from tollhouse.terms.people import BudgetWindow, VirtualKey
 from tollhouse.upstream.local import LocalModel
 from tollhouse.upstream.pool import Pool, PoolOptions
 from tollhouse.upstream.providers import Provider
-from tollhouse.workers import Shipper, ShipperOptions, StrangerGate, Upkeep
+from tollhouse.workers import Follower, Shipper, ShipperOptions, StrangerGate, Upkeep
 
 DIALECTS: tuple[Dialect, ...] = (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS, PAGE)
 NO_PROVIDER = (
@@ -82,6 +82,8 @@ class House:
         self.base_url = ""
         """Set by who serves."""
         self.background: set[asyncio.Task[None]] = set()
+        self.follower = Follower(self._adopt)
+        self.changed = self.follower.follow
         self.request_stop: Callable[[], None] = lambda: None
         """Set by who serves: ends serving, with a drain."""
         self._stopping = False
@@ -128,6 +130,7 @@ class House:
         self.doorkeeper = await sign_in.open_doorkeeper(settings, store, self.changed, self._opened)
         self.sessions = self.doorkeeper.book
         self.setup_token = await first_owner(self.doorkeeper)
+        self._opened.push_async_callback(self.follower.stop)
         await self.changed(None)
         await store.database.run(self._restore_limits)
         self.shipper.start()
@@ -237,8 +240,8 @@ class House:
 
     # --- what the management API is handed
 
-    async def changed(self, user_id: str | None) -> None:
-        """Make a committed change effective: the next request sees it."""
+    async def _adopt(self, user_id: str | None) -> None:
+        """Read the directory, or one user's part of it: the next request sees it."""
         now_s = int(time.time())
         timezone = self.settings.money.timezone
         image = await self.store.database.run(
