@@ -22,7 +22,7 @@ from tollhouse.dataplane.tokens import Issuer, IssuerOptions, TokenScheme
 from tollhouse.rules.claims import Claimed, ClaimRules
 from tollhouse.rules.tokens import Trust, read_public_key, shared_secret
 from tollhouse.terms.names import ScopeKind
-from tollhouse.terms.people import Budget, User
+from tollhouse.terms.people import Budget, Role, User
 from tollhouse.upstream.issuer_keys import FetchedKeys, FetchOptions, IssuerKeys, WrittenKeys
 
 assert NOW_S == T0_NS // 10**9
@@ -258,6 +258,19 @@ def test_blocked_users_are_refused_however_good_their_token_is() -> None:
             assert (await here.refused(token))["code"] == "user_blocked"
             assert (await here.refused(mint(claims(jti="new"), EC)))["code"] == "user_blocked"
             assert here.running.refused[-1].user_id == "alice"
+
+    run(story())
+
+
+def test_no_token_speaks_for_an_owner() -> None:
+    async def story() -> None:
+        async with world() as here:
+            token = mint(claims(), EC)
+            assert (await here.call(token)).status == 200
+            here.users["alice"] = User("alice", role=Role.OWNER)
+            here.tell()
+            assert (await here.refused(token))["code"] == "owner_by_token"
+            assert (await here.refused(mint(claims(jti="new"), EC)))["code"] == "owner_by_token"
 
     run(story())
 

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from tollhouse.dataplane.head import RequestHead
-from tollhouse.dataplane.identify import NotYet, check_blocked, credentials, unauthenticated
+from tollhouse.dataplane.identify import NotYet, Unwelcome, check_blocked, credentials, unauthenticated
 from tollhouse.dataplane.snapshot import Principal, Snapshot
 from tollhouse.rules.claims import Claimed, ClaimRules, read_claims
 from tollhouse.rules.tokens import (
@@ -37,6 +37,7 @@ from tollhouse.rules.tokens import (
     open_token,
 )
 from tollhouse.terms.errors import Refusal, StorageError
+from tollhouse.terms.people import Role
 from tollhouse.upstream.issuer_keys import IssuerKeys
 
 log = logging.getLogger("tollhouse.tokens")
@@ -165,7 +166,7 @@ class TokenScheme:
             principal = self._snapshot.of_user(known.user_id, issuer.name)
             if principal is not None:
                 issuer.known.move_to_end(digest)
-                check_blocked(principal)
+                check_welcome(principal)
                 return principal
         del issuer.known[digest]
         return None
@@ -201,7 +202,7 @@ class TokenScheme:
         if principal is None:
             raise unauthenticated("unknown_user", "The token is good, but its user could not be made.")
         issuer.remember(digest, _Known(claimed.user_id, until_s, issuer.keys.generation))
-        check_blocked(principal)
+        check_welcome(principal)
         return principal
 
     # --- what takes a while
@@ -238,6 +239,16 @@ class TokenScheme:
         except StorageError as error:
             log.warning("a user could not be made: %s", error)
             raise Refusal(503, "store_unavailable", "Users cannot be looked up right now.", retry_after_s=1) from error
+
+
+def check_welcome(principal: Principal) -> None:
+    """Raises Unwelcome: blocked, or an owner. No claims make an owner, so none may speak for one either: an issuer
+    whose claim happens to hold an owner's user id would else open to its holder what applications open to owners.
+    """
+    check_blocked(principal)
+    if principal.user.role is Role.OWNER:
+        message = "This token names an owner of this gateway. Owners come signed in, or by a key."
+        raise Unwelcome("owner_by_token", message, principal)
 
 
 def _read(token: Token, issuer: Issuer) -> Claimed:
