@@ -283,6 +283,9 @@ def key_of(row: Row[Any]) -> VirtualKey:
         team_id=row.team_id,
         plan_id=row.plan_id,
         owned_by=row.owned_by,
+        paused_at_ns=row.paused_at_ns,
+        pause_reason=row.pause_reason,
+        capture_days=row.capture_days,
     )
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, func, 
 
 from tollhouse.rules.plans import budgets_of, plan_in_force
 from tollhouse.storage import directory
+from tollhouse.storage.credentials import assignments, credentials_for
 from tollhouse.storage.plans import all_plans
 from tollhouse.storage.tables import budget_windows, budgets, key_secrets, users, virtual_keys
 from tollhouse.storage.teams import all_teams
@@ -56,6 +57,8 @@ def load_image(
         read_at_s=now_s,
         teams=teams,
         plans=plans,
+        credentials=credentials_for(connection, user_id),
+        assigned=assignments(connection, user_id),
     )
 
 

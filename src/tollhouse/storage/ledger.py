@@ -214,8 +214,15 @@ def _entry(texts: _Texts, settlement: Settlement) -> tuple[Any, ...]:
         settle.upstream_request_id,
         texts[hold.budgets],
         hold.team_id,
+        hold.credential_id,
+        hold.end_user,
     )
-    if sum(values[_NUMBERS]) <= MAX_NUMBER and NUL not in hold.session and NUL not in settle.served_model:
+    if (
+        sum(values[_NUMBERS]) <= MAX_NUMBER
+        and NUL not in hold.session
+        and NUL not in settle.served_model
+        and NUL not in hold.end_user
+    ):
         return values
     return _fitting(values)
 

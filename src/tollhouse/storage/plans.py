@@ -72,6 +72,8 @@ def _plan_row(plan: Plan) -> dict[str, Any]:
         "models": None if plan.models is None else encode(plan.models),
         "edge": plan.edge.value,
         "own_key": plan.own_key.value,
+        "fall_back": int(plan.fall_back),
+        "counts_own_key": int(plan.counts_own_key),
     }
 
 
@@ -88,4 +90,6 @@ def _plan(row: Row[Any]) -> Plan:
         without_own_key=row.without_own_key,
         owned_by=row.owned_by,
         created_at_ns=row.created_at_ns,
+        fall_back=bool(row.fall_back),
+        counts_own_key=bool(row.counts_own_key),
     )

@@ -71,6 +71,9 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
     session: str
     upstream_request_id: str
     team_id: str
+    credential_id: str
+    """The stored credential it was sent with; empty: the shared one."""
+    end_user: str
 
 
 def note_requests(connection: Connection, voided: Sequence[Settlement], refused: Sequence[Refused]) -> None:
@@ -255,11 +258,14 @@ def _of_voided(settlement: Settlement) -> tuple[Any, ...]:
         without_nul(hold.session),
         settle.upstream_request_id,
         hold.team_id,
+        hold.credential_id,
+        without_nul(hold.end_user),
     )
 
 
 def _of_refused(refused: Refused) -> tuple[Any, ...]:
     row = _REFUSED | msgspec.structs.asdict(refused)
+    row["end_user"] = without_nul(refused.end_user)
     return tuple(row[name] for name in _COLUMNS)
 
 

@@ -77,6 +77,8 @@ plans = Table(
     _word("without_own_key"),
     _word("owned_by"),
     _number("created_at_ns"),
+    Column("fall_back", SmallInteger, nullable=False, server_default="0"),
+    Column("counts_own_key", SmallInteger, nullable=False, server_default="0"),
 )
 
 teams = Table(
@@ -138,6 +140,9 @@ virtual_keys = Table(
     _perhaps("team_id"),
     _perhaps("plan_id"),
     _owner_file(),
+    _moment("paused_at_ns"),
+    Column("pause_reason", Word, nullable=False, server_default=""),
+    Column("capture_days", BigInteger, nullable=False, server_default="0"),
     Index(None, "user_id"),
 )
 
@@ -240,6 +245,8 @@ ledger = Table(
     Column("budgets", Text, nullable=False),
     Column("entry_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("team_id", Word, nullable=False, server_default=""),
+    Column("credential_id", Word, nullable=False, server_default=""),
+    Column("end_user", Word, nullable=False, server_default=""),
     UniqueConstraint("request_id", "attempt"),
     Index(None, "at_ns"),
     Index(None, "user_id", "at_ns", "key_id"),
@@ -288,6 +295,8 @@ requests = Table(
     _word("session"),
     _word("upstream_request_id"),
     Column("team_id", Word, nullable=False, server_default=""),
+    Column("credential_id", Word, nullable=False, server_default=""),
+    Column("end_user", Word, nullable=False, server_default=""),
     Index(None, "at_ns"),
     Index(None, "user_id", "at_ns", "key_id"),
 )

@@ -5,6 +5,7 @@ TollhouseError
 ├── SettingsError          the operator's file or environment is wrong: what, where, what to write instead
 ├── JournalError           this machine's disk refused a write: stop admitting, never run unrecorded
 ├── StorageError           the database is locked, gone or of another version
+├── VaultError             a secret cannot be stored or opened: no master key, another one, or it was tampered with
 └── UpstreamError          the provider or the way to it failed; `sent` says whether it may have started work
     ├── UpstreamUnreachable     no connection (refused, DNS, TLS, queue full): certainly not sent
     ├── UpstreamTimeout         no answer within `phase` (connect, first_byte, idle, total)
@@ -37,6 +38,10 @@ class JournalError(TollhouseError):
 
 class StorageError(TollhouseError):
     """The database could not be read or written."""
+
+
+class VaultError(TollhouseError):
+    """A secret could not be sealed or opened. Says why, never anything of the secret."""
 
 
 class UpstreamError(TollhouseError):

@@ -52,6 +52,10 @@ class HoldRecord(msgspec.Struct, frozen=True, array_like=True, tag="H"):
     session: str = ""
     team_id: str = ""
     """The team the call counts toward."""
+    credential_id: str = ""
+    """The stored credential it is sent with; empty: the shared one (`credentials.paid_by`)."""
+    end_user: str = ""
+    """Of the application's own users, as the client says."""
 
 
 class SettleRecord(msgspec.Struct, frozen=True, array_like=True, tag="S"):
@@ -93,6 +97,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag="R"):
     provider: str = ""
     team_id: str = ""
     """The team the call would have counted toward."""
+    credential_id: str = ""
+    end_user: str = ""
 
 
 Record = HoldRecord | SettleRecord

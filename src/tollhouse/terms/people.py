@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from tollhouse.terms.credentials import Credential
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
 
 
@@ -110,6 +111,9 @@ class Plan(msgspec.Struct, frozen=True):
     edge               what happens to a call beyond `max_output_tokens` or the plan's budgets
     own_key            who pays; a rule other than `never` makes room for the user's own provider key
     without_own_key    the plan that holds instead for a user who has stored none: limits follow whose key pays
+    fall_back          `own_first`: whether a call whose own key its provider refuses is sent once more with the shared
+                       one, under what holds without an own key
+    counts_own_key     whether what an own key pays counts toward budgets; it is metered always
     """
 
     plan_id: str
@@ -124,6 +128,8 @@ class Plan(msgspec.Struct, frozen=True):
     owned_by: str = ""
     """The file that declares it, which alone may change it; empty for what people made."""
     created_at_ns: int = 0
+    fall_back: bool = False
+    counts_own_key: bool = False
 
 
 class Team(msgspec.Struct, frozen=True):
@@ -172,7 +178,8 @@ class User(msgspec.Struct, frozen=True):
 
 class VirtualKey(msgspec.Struct, frozen=True):
     """A key without its secret. `models` are globs; None admits every model. `hint` is the secret's last four
-    characters. `team_id` is the team its calls count toward; None: its user's.
+    characters. `team_id` is the team its calls count toward; None: its user's. A paused key is refused until somebody
+    takes it up again. `capture_days`: how long what is asked and answered with it is kept; 0: it is not kept at all.
     """
 
     key_id: str
@@ -188,6 +195,9 @@ class VirtualKey(msgspec.Struct, frozen=True):
     team_id: str | None = None
     plan_id: str | None = None
     owned_by: str = ""
+    paused_at_ns: int | None = None
+    pause_reason: str = ""
+    capture_days: int = 0
 
 
 class KeySecret(msgspec.Struct, frozen=True):
@@ -217,3 +227,7 @@ class DirectoryImage(msgspec.Struct, frozen=True):
     """Wall clock, seconds since 1970 UTC."""
     teams: tuple[Team, ...] = ()
     plans: tuple[Plan, ...] = ()
+    credentials: tuple[Credential, ...] = ()
+    """Users' own ones; those of the operator are all there, in both."""
+    assigned: tuple[tuple[str, str], ...] = ()
+    """(user id, credential id): which of the operator's credentials a user's calls are sent with."""

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, text
 
-from tollhouse.storage import sign_in_tables
+from tollhouse.storage.schema import metadata
 from tollhouse.terms.errors import StorageError
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest revision; a test holds it against the files in `versions/`."""
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """All revisions, oldest first."""
 
 RELEASED = ("0001",)
@@ -69,7 +69,7 @@ def upgrade(connection: Connection, target: str = "head") -> None:
 
 
 def _create(connection: Connection) -> None:
-    sign_in_tables.metadata.create_all(connection)  # of all tables: it is one
+    metadata.create_all(connection)
     stamp = Table("alembic_version", MetaData(), Column("version_num", String(32), nullable=False))
     stamp.append_constraint(PrimaryKeyConstraint("version_num", name="alembic_version_pkc"))
     stamp.create(connection, checkfirst=True)
