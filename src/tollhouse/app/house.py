@@ -10,15 +10,14 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import msgspec
 from fastapi import FastAPI
 
 from tollhouse.app import providers as setup
-from tollhouse.app import sign_in
+from tollhouse.app import sign_in, standing
 from tollhouse.app.chat import pinned
 from tollhouse.app.fleet import Fleet
 from tollhouse.app.identity import schemes
@@ -48,7 +47,7 @@ from tollhouse.settings import Settings
 from tollhouse.storage import requests
 from tollhouse.storage.image import load_image
 from tollhouse.storage.requests import HOLDER_KINDS
-from tollhouse.telemetry import Gauges, Telemetry
+from tollhouse.telemetry import Telemetry
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.names import Endpoint
 from tollhouse.terms.people import BudgetWindow, VirtualKey
@@ -62,7 +61,6 @@ NO_PROVIDER = (
     "No provider is configured: set ANTHROPIC_API_KEY or OPENAI_API_KEY, write `providers:` into the settings or a "
     "file to apply, or install the extra `local`."
 )
-PROBE_TIMEOUT_S = 3.0
 SHIP_TIMEOUT_S = 5.0
 """How long a look at the log, and a shutdown, wait for the ledger to catch up; the journal keeps what is late."""
 
@@ -183,7 +181,7 @@ class House:
         self.fleet.pool = self.pool
         self._opened.callback(self.pool.close)
         self.virtual_keys = VirtualKeyScheme(self.snapshot, self.store.server_secret, time.time_ns)
-        self.telemetry = Telemetry(self.gauges)
+        self.telemetry = Telemetry(partial(standing.gauges, self))
         cors_origins = frozenset(origin.encode("ascii") for origin in listen.cors_origins)
         self.plane = Plane(
             options=PlaneOptions(
@@ -280,14 +278,14 @@ class House:
                 master_key=self.settings.master_key or None,
                 changed=self.changed,
                 standing=self.accounts,
-                status=self.status,
+                status=partial(standing.status, self),
                 own_key=self.own_key,
                 ready=self.ready,
                 metrics=self.telemetry.render,
                 room=self.limiter.room,
                 shipped=self.shipped,
-                models=self.models,
-                probe=self.probe,
+                models=partial(standing.models, self),
+                probe=partial(standing.probe, self),
                 providers=self.fleet,
                 metrics_open=self.settings.metrics_open,
                 doorkeeper=self.doorkeeper,
@@ -300,91 +298,3 @@ class House:
     async def shipped(self) -> None:
         """Everything settled so far stands in the ledger, or the wait for it was long enough."""
         await self.shipper.flush(SHIP_TIMEOUT_S)
-
-    def models(self) -> Sequence[dict[str, Any]]:
-        """One row a provider and pattern, with the prices of those that are names."""
-        rows = []
-        for provider in self.providers:
-            for model in dict.fromkeys((*provider.advertised, *provider.models)):
-                card = self.fleet.catalogue.facts(provider.name, model).card
-                rows.append(
-                    {
-                        "id": model,
-                        "provider": provider.name,
-                        "priced": card is not None,
-                        "input_usd_per_mtok": None if card is None else card.input / 1e6,
-                        "output_usd_per_mtok": None if card is None else card.output / 1e6,
-                        "price_source": None if card is None else card.version,
-                    }
-                )
-        return rows
-
-    async def probe(self) -> dict[str, Any]:
-        """Whether each provider accepts a connection; nothing is sent."""
-
-        async def look(host: str, port: int, tls: bool) -> dict[str, Any]:
-            started = time.monotonic()
-            try:
-                async with asyncio.timeout(PROBE_TIMEOUT_S):
-                    _, writer = await asyncio.open_connection(host, port, ssl=tls or None)
-                writer.close()
-                detail, reachable = "", True
-            except (OSError, TimeoutError) as error:
-                detail, reachable = str(error) or type(error).__name__, False
-            return {
-                "reachable": reachable,
-                "detail": detail,
-                "duration_ms": round((time.monotonic() - started) * 1e3, 1),
-            }
-
-        origins = [provider.origin for provider in self.providers]
-        found = await asyncio.gather(*(look(origin.host, origin.port, origin.tls is not None) for origin in origins))
-        return {provider.name: result for provider, result in zip(self.providers, found, strict=True)}
-
-    def status(self) -> dict[str, Any]:
-        """Facts of the running gateway, without a secret."""
-        recovery = self.store.recovery
-        return {
-            "pid": os.getpid(),
-            "base_url": self.base_url,
-            "database": self.store.database.facts
-            | {"healthy": not self.shipper.facts.trouble, "detail": self.shipper.facts.trouble},
-            "home": str(self.settings.home),
-            "started_at_ns": self.started_ns,
-            "warnings": self.warnings,
-            "journal": {"durability": self.settings.storage.durability}
-            | msgspec.structs.asdict(self.store.journal.facts),
-            "ledger": {"full": self.shipper.full} | msgspec.structs.asdict(self.shipper.facts),
-            "recovered": None if recovery is None else {"crashed": recovery.crashed, "settled": recovery.settled},
-            "holds": len(self.accounts.holds),
-            "bound_violations": self.accounts.bound_violations,
-            "local": None if self.local is None else {"model": self.local.model, "state": self.local.state},
-            "upstream": self.pool.standing(),
-            "providers": [
-                {
-                    "name": provider.name,
-                    "kind": provider.kind,
-                    "base": f"{'https' if provider.origin.tls else 'http'}://{provider.origin.authority}",
-                    "credential": f"…{provider.credential_hint}" if provider.credential_hint else "",
-                    "models": list(provider.models),
-                    "dialects": [dialect.value for dialect in provider.dialects],
-                }
-                for provider in self.providers
-            ],
-        }
-
-    def gauges(self) -> Gauges:
-        return {
-            "connections": ("Client connections open.", len(self.gate.edges)),
-            "exchanges": ("Calls being received or answered.", len(self.gate.working)),
-            "buffered_body_bytes": ("Request bodies in memory.", self.gate.buffered_bytes),
-            "holds": ("Holds in force.", len(self.accounts.holds)),
-            "refused_not_logged": (
-                "Refused calls that were counted, not logged.",
-                self.strangers.dropped + self.shipper.facts.refused_dropped,
-            ),
-            "ledger_backlog": ("Settled calls on their way to the ledger.", self.shipper.facts.backlog),
-            "bound_violations": ("Calls that cost more than their bound.", self.accounts.bound_violations),
-            "journal_healthy": ("1 while the journal can be written.", float(self.store.journal.healthy)),
-            "keys": ("Secrets by which somebody is known.", len(self.snapshot.by_digest)),
-        }
