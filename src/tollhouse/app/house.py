@@ -39,6 +39,7 @@ from tollhouse.dialects.openai_chat import OPENAI_CHAT
 from tollhouse.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from tollhouse.dialects.openai_responses import OPENAI_RESPONSES
 from tollhouse.dialects.page import PAGE
+from tollhouse.events import Board
 from tollhouse.limiter.memory import MemoryLimiter
 from tollhouse.ports import SessionFinder
 from tollhouse.rules import keys
@@ -76,6 +77,7 @@ class House:
         """Who is signed in; None: nobody can."""
         self.setup_token: str | None = None
         """Makes its holder the first owner; for who started this, and nobody's log."""
+        self.board = Board()
         self.started_ns = time.time_ns()
         self.base_url = ""
         """Set by who serves."""
@@ -277,6 +279,7 @@ class House:
                 server_secret=self.store.server_secret,
                 master_key=self.settings.master_key or None,
                 changed=self.changed,
+                notify=self.board.emit,
                 standing=self.accounts,
                 status=partial(standing.status, self),
                 own_key=self.own_key,

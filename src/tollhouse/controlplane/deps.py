@@ -16,6 +16,7 @@ from tollhouse.ports import BudgetReader, CallerStanding, LimitHolder, StatusRea
 from tollhouse.rules.limits import Room
 from tollhouse.storage.database import Database
 from tollhouse.terms.errors import Refusal
+from tollhouse.terms.notices import Notice
 from tollhouse.terms.people import VirtualKey
 from tollhouse.terms.providers import ProviderRow
 
@@ -61,6 +62,10 @@ class NoProviders:
 _NO_PROVIDERS = NoProviders()
 
 
+def _nobody_told(_notice: Notice) -> None:
+    """Default of `notify` where nobody delivers."""
+
+
 def _no_models() -> Sequence[dict[str, Any]]:
     return ()
 
@@ -91,6 +96,7 @@ class ControlDeps:
     providers       the providers in use; declared ones come and go
     metrics_open    True: /metrics answers without credentials
     doorkeeper      who lets people sign in; None: nobody does, as without a server
+    notify          puts a notice up for whoever wants to be told
     who             who a request belongs to on the data plane; refuses everybody where there is none
     timezone        whose calendar a new budget follows when nobody says
     options         bounds of this API
@@ -113,6 +119,7 @@ class ControlDeps:
     providers: ProviderBook = _NO_PROVIDERS
     metrics_open: bool = False
     doorkeeper: Doorkeeper | None = None
+    notify: Callable[[Notice], None] = _nobody_told
     who: WhoCalls = _nobody
     timezone: str = "UTC"
     max_body_bytes: int = MAX_BODY_BYTES
