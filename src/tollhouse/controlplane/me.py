@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from tollhouse.controlplane.budgets import BudgetOut, budgets_out
 from tollhouse.controlplane.deps import ControlDeps, Deps
-from tollhouse.controlplane.keys import KeyOut, key_out
+from tollhouse.controlplane.key_shapes import KeyOut, key_out
 from tollhouse.controlplane.plans import PlanOut, plan_out
 from tollhouse.controlplane.problems import Problem
 from tollhouse.controlplane.shapes import LimitsOut, limits_out

@@ -7,7 +7,8 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from tollhouse.controlplane.deps import Deps
-from tollhouse.controlplane.keys import KeyIn, KeyWithSecret, create_key
+from tollhouse.controlplane.key_shapes import KeyIn, KeyWithSecret
+from tollhouse.controlplane.keys import create_key
 from tollhouse.controlplane.problems import Problem, invalid
 from tollhouse.controlplane.shapes import Input, ModelGlobs, TeamName, UserIdText
 from tollhouse.controlplane.times import NS_PER_S, parse_duration_s
