@@ -83,13 +83,48 @@ def test_every_field_is_in_the_entry(connection: Connection) -> None:
     (row,) = entries(connection)
     stored = dict(row._mapping)
     assert stored.pop("entry_id") == 1
-    assert stored.pop("settled_at_ns") == one.settle.at_ns
-    assert stored.pop("budgets") == '[["bud_org",0],["bud_alice",1790000000]]'
-    assert stored.pop("variant") == "priority"
-    assert stored.pop("attempt") == 1
-    known = {**msgspec.structs.asdict(one.hold), **msgspec.structs.asdict(one.settle), **msgspec.structs.asdict(used)}
-    known["at_ns"] = one.hold.at_ns
-    assert stored == {name: known[name] for name in stored}
+    assert stored == entry_of(one)
+    assert (stored["budgets"], stored["variant"]) == ('[["bud_org",0],["bud_alice",1790000000]]', "priority")
+
+
+def entry_of(one: Settlement) -> dict[str, Any]:
+    """What the row of a first attempt must say."""
+    used = msgspec.structs.asdict(one.settle.usage)
+    known = {**msgspec.structs.asdict(one.hold), **msgspec.structs.asdict(one.settle), **used}
+    known |= {"attempt": 1, "at_ns": one.hold.at_ns, "settled_at_ns": one.settle.at_ns}
+    known |= {"variant": one.settle.usage.variant or "", "streamed": int(one.hold.streamed)}
+    known["budgets"] = msgspec.json.encode(one.hold.budgets).decode()
+    return {column.name: known[column.name] for column in ledger.columns if column.name != "entry_id"}
+
+
+def test_entries_that_are_partly_alike_keep_what_is_their_own(connection: Connection) -> None:
+    """160 of one kind, 30 of another, and each in one more way than the last: some statements share, others do not."""
+
+    def one(number: int) -> Settlement:
+        kind = 0 if number < 160 else 1 if number < 190 else number
+        held = hold(
+            number,
+            user_id=f"user{number % 7}",
+            key_id=f"key_{number % 11}",
+            provider=f"provider{kind}",
+            client=f"tool{kind}",
+            team_id=f"team{kind}",
+            streamed=kind % 2 == 0,
+            session=f"session{number}",
+            hold_nusd=1_000_000 + number,
+            budgets=(("bud_org", number % 3),),
+        )
+        used = Usage(number, 2 * number, kind, 4 * number, 5, kind, 7, web_searches=kind, variant=f"variant{kind}")
+        return Settlement(held, settle(number, usage=used, status=200 + kind, duration_us=number, amount_nusd=number))
+
+    some = [one(number) for number in range(240)]
+    assert ship(connection, some) == len(some)
+    stored = [
+        {name: value for name, value in row._mapping.items() if name != "entry_id"} for row in entries(connection)
+    ]
+    assert stored == [entry_of(one) for one in some]
+    assert sum(posted(connection).values()) == sum(range(240))
+    assert (ship(connection, some[100:]), recount(connection)) == (0, 0)
 
 
 def test_each_unit_is_posted_once(connection: Connection) -> None:

@@ -14,7 +14,6 @@ it has a row in the request log only.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
-from functools import partial
 from itertools import islice
 from operator import add, attrgetter
 from typing import Any, Literal, TypeVar
@@ -24,10 +23,11 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, case, delete, func
 
 from tollhouse.rules.plans import unit_of
 from tollhouse.rules.tenants import EVERYBODY, Tenants
-from tollhouse.storage.bulk import NUL, Bulk, without_nul
+from tollhouse.storage.bulk import Bulk
 from tollhouse.storage.database import Database
+from tollhouse.storage.entries import ENTER, OwnParts, Window, alike
 from tollhouse.storage.filters import whose
-from tollhouse.storage.requests import MAX_NUMBER, attempt_number, note_requests
+from tollhouse.storage.requests import MAX_NUMBER, note_requests
 from tollhouse.storage.tables import budget_windows, budgets, ledger, teams, users, virtual_keys
 from tollhouse.terms.events import Refused, SettleKind, Settlement
 from tollhouse.terms.people import BudgetUnit
@@ -43,12 +43,9 @@ _CHUNK = 500
 
 T = TypeVar("T")
 UsageBy = Literal["user", "key", "team", "model", "client", "day"]
-Window = tuple[str, int]
-"""Budget id and the start of its window in seconds since 1970 UTC."""
 
 _VOIDED = SettleKind.VOIDED
 _user = attrgetter("hold.user_id")
-_encode = msgspec.json.Encoder().encode
 _windows = msgspec.json.Decoder(tuple[Window, ...])
 
 
@@ -93,7 +90,7 @@ def ship(connection: Connection, settlements: Sequence[Settlement], refused: Seq
             billable.setdefault(settle.attempt_id, settlement)
     # Users together: their part of the index is sought once.
     entered = sorted(billable.values(), key=_user)
-    inserted = _ENTER.write(connection, entered, partial(_entry, _Texts()))
+    inserted = ENTER.write(connection, entered, OwnParts().part, alike)
     if 0 < inserted < len(entered):
         entered = [billable[attempt_id] for attempt_id in _newest(connection, inserted)]
     if inserted:
@@ -111,14 +108,15 @@ def _newest(connection: Connection, count: int) -> Sequence[str]:
 def _added(entered: Iterable[Settlement]) -> list[tuple[str, int, int, int, int]]:
     """Budget, window, and what these add in each unit: nano-USD, tokens, requests."""
     of_holders: dict[tuple[Window, ...], list[int]] = {}
+    last, sums = None, [0, 0, 0]
     for settlement in entered:
         settle, holders = settlement.settle, settlement.hold.budgets
         nusd, tokens = settle.amount_nusd, settle.tokens
         if nusd > MAX_NUMBER or tokens > MAX_NUMBER:
             nusd, tokens = min(nusd, MAX_NUMBER), min(tokens, MAX_NUMBER)  # as in the entry
-        sums = of_holders.get(holders)
-        if sums is None:
-            sums = of_holders[holders] = [0, 0, 0]
+        if holders is not last:
+            last = holders
+            sums = of_holders.setdefault(holders, [0, 0, 0])
         sums[0] += nusd
         sums[1] += tokens
         sums[2] += 1
@@ -152,85 +150,6 @@ _POST = Bulk(
 """The budget's own row tells its unit; a budget deleted since gets nothing. A plan's budget has no row: its three sums
 are all in its unit.
 """
-
-
-_ENTERED = tuple(column for column in ledger.columns if column.name != "entry_id")
-_COLUMNS = tuple(column.name for column in _ENTERED)
-_ENTER = Bulk.insert(_ENTERED, "ON CONFLICT (request_id, attempt) DO NOTHING")
-_NUMBERS = slice(_COLUMNS.index("amount_nusd"), _COLUMNS.index("web_fetches") + 1)
-"""What a provider or a price may have made absurd."""
-
-
-class _Texts(dict[tuple[Window, ...], str]):
-    """What the column `budgets` says; many entries of a transaction say the same."""
-
-    def __missing__(self, holders: tuple[Window, ...]) -> str:
-        text = self[holders] = _encode(holders).decode()
-        return text
-
-
-def _entry(texts: _Texts, settlement: Settlement) -> tuple[Any, ...]:
-    """Values in the order of the table's columns: nothing but str and int, which sqlite3 takes as they are."""
-    hold, settle = settlement.hold, settlement.settle
-    used = settle.usage
-    values: tuple[Any, ...] = (
-        hold.request_id,
-        attempt_number(hold),
-        hold.at_ns,
-        settle.at_ns,
-        hold.org_id,
-        hold.user_id,
-        hold.key_id,
-        hold.endpoint,
-        hold.provider,
-        hold.requested_model,
-        hold.upstream_model,
-        settle.served_model,
-        settle.kind._value_,  # a plain str, without the detour over the property
-        settle.amount_nusd,
-        hold.hold_nusd,
-        hold.hold_tokens,
-        hold.max_output_tokens,
-        settle.tokens,
-        used.input_tokens,
-        used.cache_write_5m_tokens,
-        used.cache_write_1h_tokens,
-        used.cache_read_tokens,
-        used.output_tokens,
-        used.input_audio_tokens,
-        used.output_audio_tokens,
-        used.web_searches,
-        used.web_fetches,
-        used.variant or "",
-        hold.price_version,
-        1 if hold.streamed else 0,
-        settle.status,
-        settle.duration_us,
-        settle.first_byte_us,
-        settle.response_bytes,
-        hold.client,
-        hold.session,
-        settle.code,
-        settle.upstream_request_id,
-        texts[hold.budgets],
-        hold.team_id,
-        hold.credential_id,
-        hold.end_user,
-    )
-    if (
-        sum(values[_NUMBERS]) <= MAX_NUMBER
-        and NUL not in hold.session
-        and NUL not in settle.served_model
-        and NUL not in hold.end_user
-    ):
-        return values
-    return _fitting(values)
-
-
-def _fitting(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """With numbers and texts that fit their columns: an absurd one must not stop every other row."""
-    numbers = [min(number, MAX_NUMBER) for number in values[_NUMBERS]]
-    return tuple(map(without_nul, (*values[: _NUMBERS.start], *numbers, *values[_NUMBERS.stop :])))
 
 
 # Reading
