@@ -17,11 +17,12 @@ from uvicorn.server import ServerState
 from tests.planes.wire import Peer, connect, until
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
 from tollhouse.dataplane.edge import protocol_class
-from tollhouse.dataplane.exchange import Exchange, Plane, PlaneOptions
+from tollhouse.dataplane.exchange import Exchange
 from tollhouse.dataplane.gate import EdgeOptions, Gate
 from tollhouse.dataplane.head import ROUTES, RequestHead
 from tollhouse.dataplane.identify import Scheme, VirtualKeyScheme
 from tollhouse.dataplane.plan import Planner
+from tollhouse.dataplane.plane import Plane, PlaneOptions
 from tollhouse.dataplane.snapshot import Snapshot
 from tollhouse.dataplane.turn import Turn
 from tollhouse.dialects.anthropic import ANTHROPIC
@@ -116,6 +117,8 @@ class Running:
         self.settlements = outbox.settlements
         self.refused: list[Refused] = []
         self.port = port
+        self.credentials_refused: list[tuple[str, str, int]] = []
+        """Provider, id of the stored credential, status."""
         self.snapshot = snapshot
         self.state = ServerState()
 
@@ -219,6 +222,9 @@ async def plane(
         pool=Pool(PoolOptions(**pool or {}), turn.call),
         telemetry=Telemetry(dict),
         note_refused=lambda row: built[0].refused.append(row),
+        credential_refused=lambda provider, credential_id, status: built[0].credentials_refused.append(
+            (provider.name, credential_id, status)
+        ),
         request_id=lambda at_ns: f"req_{next(numbers):012x}",
         now_ns=lambda: T0_NS,
         chat=chat,

@@ -27,10 +27,11 @@ from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.rates import ManagementOptions
 from tollhouse.controlplane.sign_in.inviting import first_owner
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
-from tollhouse.dataplane.exchange import Exchange, Plane, PlaneOptions
+from tollhouse.dataplane.exchange import Exchange
 from tollhouse.dataplane.forward_auth import who
 from tollhouse.dataplane.gate import EdgeOptions, Gate
 from tollhouse.dataplane.identify import VirtualKeyScheme
+from tollhouse.dataplane.plane import Plane, PlaneOptions
 from tollhouse.dataplane.snapshot import Snapshot
 from tollhouse.dataplane.turn import Turn
 from tollhouse.dialects.anthropic import ANTHROPIC

@@ -10,12 +10,16 @@ from tollhouse.dataplane.holds import MoneyHold
 from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.relay import Relay
 from tollhouse.terms.ask import Ask
-from tollhouse.terms.errors import UpstreamClosed
+from tollhouse.terms.errors import Refusal, UpstreamClosed
 from tollhouse.upstream.providers import Lane
 
 if TYPE_CHECKING:
     from tollhouse.dataplane.exchange import Exchange
 
+REFUSED = frozenset((401, 403))
+"""How a provider says that it does not take this credential (or not for this)."""
+RETRY_AFTER_S = 15
+"""When to ask again for a provider whose credential cannot be read."""
 COPIED_BYTES = 16 * 1024
 """A body up to this size is joined with its head; for a larger one a second piece to write costs less than a copy."""
 
@@ -42,12 +46,18 @@ async def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Att
     if starting is not None:
         await starting
     await relay
+    if relay.status in REFUSED:
+        exchange.plane.credential_refused(attempt.provider, "", relay.status)
     if relay.failure is not None:
         relay.check()
 
 
 def request_bytes(head: RequestHead, lane: Lane, body: bytes) -> tuple[bytes, ...]:
-    """The request for the provider, in pieces: our credential and framing, the client's other headers, its body."""
+    """The request for the provider, in pieces: our credential and framing, the client's other headers, its body. Raises
+    Refusal when there is no credential to send it with.
+    """
+    if lane.unavailable:
+        raise Refusal(503, "credential_unavailable", lane.unavailable, scope="upstream", retry_after_s=RETRY_AFTER_S)
     target = lane.path + b"?" + head.query if head.query else lane.path
     size = len(body)
     large = size > COPIED_BYTES

@@ -9,35 +9,28 @@ event, or `finally`.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
 from time import monotonic
 
-import msgspec
-
 from tollhouse.dataplane import answer_headers, notes
-from tollhouse.dataplane.accounts import Accounts
 from tollhouse.dataplane.attempts import send
 from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.free_calls import answer_models, count_tokens
 from tollhouse.dataplane.head import RequestHead
 from tollhouse.dataplane.holds import MoneyHold
-from tollhouse.dataplane.identify import NotYet, Scheme, Unwelcome, identify
+from tollhouse.dataplane.identify import NotYet, Unwelcome, identify
 from tollhouse.dataplane.page_chat import recast
-from tollhouse.dataplane.plan import Attempt, Planner
+from tollhouse.dataplane.plan import Attempt
+from tollhouse.dataplane.plane import Plane
 from tollhouse.dataplane.relay import NOTHING_SEEN, Relay
 from tollhouse.dataplane.snapshot import Principal
 from tollhouse.dataplane.visitor import Visitor
-from tollhouse.dialects.dialect import Dialect
-from tollhouse.dialects.page import Pinned
-from tollhouse.ports import Limiter, Ticket
+from tollhouse.ports import Ticket
 from tollhouse.rules.access import admits
 from tollhouse.rules.metering import CLIENT_GONE, COMPLETE, CUT_BY_UPSTREAM, NOT_SENT, Ending, error_status
-from tollhouse.telemetry import Telemetry
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import Refusal, UpstreamClosed, UpstreamError, UpstreamTimeout
-from tollhouse.terms.events import Refused, Settlement
-from tollhouse.terms.names import DialectName, Endpoint
-from tollhouse.upstream.pool import Pool
+from tollhouse.terms.events import Settlement
+from tollhouse.terms.names import Endpoint
 
 COUNT_TOKENS, MODELS = Endpoint.COUNT_TOKENS, Endpoint.MODELS
 
@@ -47,35 +40,6 @@ TOKENS_PER_MINUTE_OUTPUT_ESTIMATE = 1_000
 """A tokens-per-minute limit reserves a quarter of the body's bytes and at most this much output; the real figure
 replaces it.
 """
-
-
-class PlaneOptions(msgspec.Struct, frozen=True):
-    """Numbers of the exchange; settings under `upstream` and `listen`."""
-
-    answer_buffer_bytes: int = 8 * 1024 * 1024
-    ping_after_s: float = 15.0
-    drain_s: float = 120.0
-    free_calls_per_minute: int = 1_000
-    cors_origins: frozenset[bytes] = frozenset()
-
-
-class Plane(msgspec.Struct, frozen=True):
-    """Everything an exchange needs, put together by the composition root."""
-
-    options: PlaneOptions
-    dialects: dict[DialectName, Dialect]
-    schemes: Sequence[Scheme]
-    planner: Planner
-    limiter: Limiter
-    accounts: Accounts
-    pool: Pool
-    telemetry: Telemetry
-    note_refused: Callable[[Refused], None]
-    request_id: Callable[[int], str]
-    """From the time of a request, in nanoseconds since 1970 UTC."""
-    now_ns: Callable[[], int]
-    chat: Pinned | None = None
-    """Of pages; None: `/api/chat` is closed."""
 
 
 class Exchange(Visitor):

@@ -12,7 +12,7 @@ from tollhouse.ports import CallerStanding
 from tollhouse.terms.errors import Refusal
 
 if TYPE_CHECKING:
-    from tollhouse.dataplane.exchange import Plane
+    from tollhouse.dataplane.plane import Plane
 
 MAX_HEAD_BYTES = 1 << 20
 """The edge has bounded it already."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tollhouse.dataplane import answer_headers
-from tollhouse.dataplane.attempts import request_bytes
+from tollhouse.dataplane.attempts import REFUSED, request_bytes
 from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.relay import Relay
 from tollhouse.dataplane.snapshot import Principal
@@ -44,6 +44,8 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
         if starting is not None:
             await starting
         await relay
+        if relay.status in REFUSED:
+            plane.credential_refused(attempt.provider, "", relay.status)
         if relay.failure is not None:
             relay.check()
         if relay.begun:

@@ -68,6 +68,8 @@ class Lane(msgspec.Struct, frozen=True):
     path: bytes
     fixed_headers: bytes
     """Host, credential, `accept-encoding: identity`, each with its CRLF."""
+    unavailable: str = ""
+    """Why nothing can be sent with the provider's own credential just now, for people; empty while it is there."""
 
 
 class Provider(msgspec.Struct, frozen=True, eq=False):
@@ -135,7 +137,9 @@ def parse_base_url(url: str, *, where: str, allow_plain_http: bool) -> Address:
     return Address(parts.scheme, parts.hostname, port or default_port, parts.path.rstrip("/"))
 
 
-def lanes_of(kind: Kind, address: Address, origin: Origin, credential: str) -> dict[Endpoint, Lane]:
+def lanes_of(
+    kind: Kind, address: Address, origin: Origin, credential: str, unavailable: str = ""
+) -> dict[Endpoint, Lane]:
     """Every endpoint of a kind under an address, with its constant headers."""
     authority = origin.authority
     path = address.path.removesuffix(kind.strip_path) if kind.strip_path else address.path
@@ -147,7 +151,9 @@ def lanes_of(kind: Kind, address: Address, origin: Origin, credential: str) -> d
         path = f"http://{authority}{path}"
         if origin.proxy.authorization:
             fixed += b"proxy-authorization: " + origin.proxy.authorization + b"\r\n"
-    return {endpoint: Lane((path + suffix).encode("ascii"), fixed) for endpoint, suffix in kind.paths.items()}
+    return {
+        endpoint: Lane((path + suffix).encode("ascii"), fixed, unavailable) for endpoint, suffix in kind.paths.items()
+    }
 
 
 class ProviderSpec(msgspec.Struct, frozen=True):
@@ -163,6 +169,15 @@ class ProviderSpec(msgspec.Struct, frozen=True):
     cancel_stops_billing: bool | None = None
     keep_alive_s: float | None = None
     max_connections: int | None = None
+    unavailable: str = ""
+    """Why there is no credential yet although there should be one, for people."""
+
+
+def unusable(credential: str) -> str | None:
+    """Why this cannot stand in a header; None when it can."""
+    if not credential.isascii() or any(c <= " " or c == "\x7f" for c in credential):
+        return "contains white space or characters that cannot stand in a header"
+    return None
 
 
 def build_provider(
@@ -171,18 +186,23 @@ def build_provider(
     allow_plain_http: bool,
     tls: ssl.SSLContext,
     proxy_for: Callable[[str, str], Proxy | None],
+    origin: Origin | None = None,
 ) -> Provider:
-    """A provider from its settings. Raises SettingsError for an unknown kind, a bad URL or an unusable credential."""
+    """A provider from its settings. `origin`: of the same one before its credential changed; its connections go on.
+
+    Raises SettingsError for an unknown kind, a bad URL or an unusable credential.
+    """
     where = f"providers.{spec.name}"
     kinds = [KINDS[spec.kind]] if spec.kind in KINDS else list(KINDS.values()) if spec.kind == "local" else []
     if not kinds:
         raise SettingsError(f"{where}.kind: {spec.kind!r} is not one of {', '.join([*KINDS, 'local'])}")
-    if not spec.credential.isascii() or any(c <= " " or c == "\x7f" for c in spec.credential):
-        raise SettingsError(f"{where}.api_key: contains white space or characters that cannot stand in a header")
+    problem = unusable(spec.credential)
+    if problem is not None:
+        raise SettingsError(f"{where}.api_key: {problem}")
     address = parse_base_url(
         spec.base_url or kinds[0].base_url, where=f"{where}.base_url", allow_plain_http=allow_plain_http
     )
-    origin = Origin(
+    origin = origin or Origin(
         address.host,
         address.port,
         tls if address.scheme == "https" else None,
@@ -192,7 +212,7 @@ def build_provider(
     )
     lanes: dict[Endpoint, Lane] = {}
     for kind in kinds:
-        lanes |= lanes_of(kind, address, origin, spec.credential)
+        lanes |= lanes_of(kind, address, origin, spec.credential, spec.unavailable)
     cancel = kinds[0].cancel_stops_billing if spec.cancel_stops_billing is None else spec.cancel_stops_billing
     return Provider(
         name=spec.name,
