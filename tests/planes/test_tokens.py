@@ -452,6 +452,22 @@ def test_where_no_issuer_is_set_a_token_is_told_so() -> None:
     run(story())
 
 
+def test_the_login_of_a_subscription_is_told_what_it_is_whether_or_not_tokens_are_let_in() -> None:
+    login = claims() | {"iss": "https://auth.openai.com", "https://api.openai.com/auth": {"chatgpt_plan_type": "plus"}}
+
+    async def story() -> None:
+        async with world() as here:
+            error = await here.refused(mint(login, EC))
+            assert error["code"] == "subscription_token"
+            assert "OpenAI permits what Anthropic forbids; we relay neither" in error["message"]
+        async with plane() as running, await running.client() as client:
+            head = b"POST /v1/messages HTTP/1.1\r\nhost: t\r\nx-api-key: %b\r\ncontent-length: 0\r\n\r\n"
+            client.send(head % mint(login, EC).encode())
+            assert json.loads((await client.answer()).body)["error"]["code"] == "subscription_token"
+
+    run(story())
+
+
 def test_a_head_larger_than_a_token_may_be_is_not_even_decoded() -> None:
     async def story() -> None:
         async with world() as here:

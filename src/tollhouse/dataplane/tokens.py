@@ -25,6 +25,7 @@ from tollhouse.dataplane.head import RequestHead
 from tollhouse.dataplane.identify import NotYet, Unwelcome, check_blocked, credentials, unauthenticated
 from tollhouse.dataplane.snapshot import Principal, Snapshot
 from tollhouse.rules.claims import Claimed, ClaimRules, read_claims
+from tollhouse.rules.credential_kinds import client_refusal
 from tollhouse.rules.tokens import (
     Token,
     TokenError,
@@ -175,7 +176,8 @@ class TokenScheme:
         name = token.claims.get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
-            raise TokenError("The token is of an issuer that is not known here (iss).")
+            unknown = TokenError("The token is of an issuer that is not known here (iss).")
+            raise client_refusal(token.text) or unknown
         if len(token.text) > issuer.options.max_token_bytes:
             most = issuer.options.max_token_bytes
             raise TokenError(f"The token has {len(token.text):,} bytes; at most {most:,} are read.")

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tollhouse.rules.base_urls import BaseUrlError, normal_host
+from tollhouse.rules.consumer_sites import site_problem
 from tollhouse.terms.errors import SettingsError
 from tollhouse.terms.names import DialectName, Endpoint
 from tollhouse.upstream.origin import Origin, Proxy
@@ -117,24 +119,33 @@ def parse_base_url(url: str, *, where: str, allow_plain_http: bool) -> Address:
 
     Plain HTTP is for loopback only, unless allowed: a provider key must not cross a network in clear.
     """
-    parts = urlsplit(url.strip())
     try:
+        parts = urlsplit(url.strip())
         port = parts.port
     except ValueError as error:
-        raise SettingsError(f"{where}: {url!r} has no valid port") from error
+        raise SettingsError(f"{where}: the base URL has no valid host and port") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingsError(f"{where}: {url!r} is not a base URL; write for example https://api.anthropic.com")
-    if parts.username or parts.password:
+    if "@" in parts.netloc:
         raise SettingsError(f"{where}: no user or password belongs into a base URL; use api_key")
-    if parts.query or parts.fragment:
-        raise SettingsError(f"{where}: a base URL has no ? or #: {url!r}")
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK and not allow_plain_http:
+    if parts.query or parts.fragment:  # not repeated: a key may stand there
+        raise SettingsError(f"{where}: a base URL has no ? or #; a key goes into api_key")
+    if not parts.path.isascii() or any(character <= " " or character == "\x7f" for character in parts.path):
+        raise SettingsError(f"{where}: the path of a base URL is ASCII without white space: {url!r}")
+    try:
+        host = normal_host(parts.hostname, local_names=True)
+    except BaseUrlError as error:
+        raise SettingsError(f"{where}: {error}") from error
+    if parts.scheme == "http" and host not in LOOPBACK and not allow_plain_http:
         raise SettingsError(
             f"{where}: {url} would send the provider key in clear text; use https:// or set "
             "upstream.allow_plain_http: true"
         )
+    problem = site_problem(host)
+    if problem is not None:
+        raise SettingsError(f"{where}: {problem}")
     default_port = 443 if parts.scheme == "https" else 80
-    return Address(parts.scheme, parts.hostname, port or default_port, parts.path.rstrip("/"))
+    return Address(parts.scheme, host, port or default_port, parts.path.rstrip("/"))
 
 
 def lanes_of(
