@@ -23,6 +23,7 @@ from tollhouse.dataplane.head import ROUTES, RequestHead
 from tollhouse.dataplane.identify import Scheme, VirtualKeyScheme
 from tollhouse.dataplane.plan import Planner
 from tollhouse.dataplane.plane import Plane, PlaneOptions
+from tollhouse.dataplane.relay import Relay
 from tollhouse.dataplane.snapshot import Snapshot
 from tollhouse.dataplane.turn import Turn
 from tollhouse.dialects.anthropic import ANTHROPIC
@@ -184,6 +185,7 @@ async def plane(
     people: DirectoryImage | None = None,
     schemes: Callable[[Snapshot], Sequence[Scheme]] = lambda snapshot: (),
     chat: Pinned | None = None,
+    captured: Callable[[Exchange], Relay] = Relay,
 ) -> AsyncIterator[Running]:
     """A running plane, whose provider `mock` serves claude-* (and gpt-* by `mockchat`) on this port. A `budget` of
     another limit keeps the id of BUDGET. `people` stand in the directory instead of alice and her budget.
@@ -228,6 +230,7 @@ async def plane(
         request_id=lambda at_ns: f"req_{next(numbers):012x}",
         now_ns=lambda: T0_NS,
         chat=chat,
+        captured=captured,
     )
     closed = frozenset(() if chat else (Endpoint.CHAT,))
     gate = Gate(EdgeOptions(**edge or {}, closed=closed), partial(Exchange, the_plane), loop, turn)

@@ -16,8 +16,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from tollhouse.app import privacy, sign_in, standing
 from tollhouse.app import providers as setup
-from tollhouse.app import sign_in, standing
 from tollhouse.app.chat import pinned
 from tollhouse.app.fleet import Fleet
 from tollhouse.app.identity import schemes
@@ -46,7 +46,7 @@ from tollhouse.ports import SessionFinder
 from tollhouse.rules import keys
 from tollhouse.rules.budgets import window_of
 from tollhouse.settings import Settings
-from tollhouse.storage import requests
+from tollhouse.storage import captures, requests
 from tollhouse.storage.image import load_image
 from tollhouse.storage.requests import HOLDER_KINDS
 from tollhouse.telemetry import Telemetry
@@ -56,6 +56,7 @@ from tollhouse.terms.people import BudgetWindow, VirtualKey
 from tollhouse.upstream.local import LocalModel
 from tollhouse.upstream.pool import Pool, PoolOptions
 from tollhouse.upstream.providers import Provider
+from tollhouse.vault import Vault
 from tollhouse.workers import Follower, Shipper, ShipperOptions, StrangerGate, Upkeep
 
 DIALECTS: tuple[Dialect, ...] = (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS, PAGE)
@@ -79,6 +80,7 @@ class House:
         self.setup_token: str | None = None
         """Makes its holder the first owner; for who started this, and nobody's log."""
         self.board = Board()
+        self.vault = Vault()
         self.started_ns = time.time_ns()
         self.base_url = ""
         """Set by who serves."""
@@ -138,6 +140,8 @@ class House:
         self._opened.push_async_callback(self.shipper.stop, SHIP_TIMEOUT_S)
         rows_per_s = settings.storage.max_stranger_rows_per_s
         self.strangers = StrangerGate(self.shipper.put_refused, rows_per_s, time.monotonic)
+        self.capturer = privacy.start_capturer(self)
+        self._opened.push_async_callback(self.capturer.stop, privacy.CAPTURE_TIMEOUT_S)
         self.upkeep = Upkeep(self._prune)
         self.upkeep.start()
         self._opened.push_async_callback(self.upkeep.stop)
@@ -205,6 +209,7 @@ class House:
             request_id=self.request_id,
             now_ns=time.time_ns,
             chat=pinned(self.settings.chat, self.fleet.planner, self.warnings),
+            captured=privacy.captured_relay(self),
         )
         options = EdgeOptions(
             **{name: value for name, value in listen if name in EdgeOptions.__struct_fields__},
@@ -228,16 +233,15 @@ class House:
         await self._opened.aclose()
 
     async def _prune(self) -> int:
-        """Some rows of the request log beyond its bounds."""
-        keep = self.settings.storage
-        return await self.store.database.run(
-            lambda connection: requests.prune(
-                connection,
-                keep_rows=keep.keep_requests_rows,
-                keep_days=keep.keep_requests_days,
-                now_ns=time.time_ns(),
-            )
-        )
+        """Some rows of the request log beyond its bounds, and content whose time is over."""
+        keep, now_ns = self.settings.storage, time.time_ns()
+
+        def act(connection: Any) -> int:
+            keep_rows, keep_days = keep.keep_requests_rows, keep.keep_requests_days
+            gone = requests.prune(connection, keep_rows=keep_rows, keep_days=keep_days, now_ns=now_ns)
+            return gone + captures.forget_expired(connection, now_ns)
+
+        return await self.store.database.run(act)
 
     # --- what the management API is handed
 
@@ -281,6 +285,9 @@ class House:
                 master_key=self.settings.master_key or None,
                 changed=self.changed,
                 notify=self.board.emit,
+                vault=self.vault,
+                capture_days=self.settings.capture.max_days,
+                captured=self.captured,
                 standing=self.accounts,
                 status=partial(standing.status, self),
                 own_key=self.own_key,
@@ -298,6 +305,10 @@ class House:
                 options=ManagementOptions(**self.settings.management.model_dump()),
             )
         )
+
+    async def captured(self) -> None:
+        """The content of calls that are over is stored, or the wait for it was long enough."""
+        await self.capturer.flush(privacy.CAPTURE_TIMEOUT_S)
 
     async def shipped(self) -> None:
         """Everything settled so far stands in the ledger, or the wait for it was long enough."""

@@ -80,6 +80,7 @@ async def offline_api(settings: Settings) -> AsyncIterator[FastAPI]:
                 metrics=lambda: b"",
                 providers=providers,
                 timezone=settings.money.timezone,
+                capture_days=settings.capture.max_days,
             )
         )
     finally:

@@ -104,5 +104,8 @@ def gauges(house: "House") -> Gauges:
         "ledger_backlog": ("Settled calls on their way to the ledger.", house.shipper.facts.backlog),
         "bound_violations": ("Calls that cost more than their bound.", house.accounts.bound_violations),
         "journal_healthy": ("1 while the journal can be written.", float(house.store.journal.healthy)),
+        "captures_waiting": ("Content that waits to be stored.", house.capturer.waiting),
+        "captures_kept": ("Calls whose content was stored since the start.", house.capturer.kept),
+        "captures_dropped": ("Calls whose content could not be stored.", house.capturer.dropped),
         "keys": ("Secrets by which somebody is known.", len(house.snapshot.by_digest)),
     }

@@ -23,6 +23,7 @@ COMMANDS = {
     "apply": "Make users, teams, keys, plans, budgets and providers what a YAML file says.",
     "import": "Another gateway's configuration as a file to apply: litellm.",
     "usage": "What was used and what it cost, by user, key, team, model, client or day.",
+    "requests": "What was asked and answered in a call, where its key has it kept: content.",
     "doctor": "What is configured, reachable, priced, insecure; the exit code tells.",
 }
 

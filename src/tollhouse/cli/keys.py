@@ -29,6 +29,7 @@ def create(
     models: options.Models = None,
     expires: options.Expires = None,
     metadata: options.Metadata = None,
+    capture: options.Capture = None,
     url: options.Url = None,
     config: options.Config = None,
     as_json: options.Json = False,
@@ -44,6 +45,7 @@ def create(
         models=options.models_body(models or []),
         expires=expires,
         metadata=options.metadata_body(metadata or []),
+        capture_days=options.capture_body(capture),
     ) | options.or_none(team_id=team, plan_id=plan)
 
     async def act(api: Api) -> dict[str, Any]:
@@ -111,6 +113,7 @@ def edit(
     models: options.Models = None,
     expires: options.Expires = None,
     metadata: options.Metadata = None,
+    capture: options.Capture = None,
     url: options.Url = None,
     config: options.Config = None,
     as_json: options.Json = False,
@@ -122,6 +125,7 @@ def edit(
         models=options.models_body(models or []),
         expires=expires,
         metadata=options.metadata_body(metadata or []),
+        capture_days=options.capture_body(capture),
     ) | options.or_none(team_id=team, plan_id=plan)
     if not body:
         raise typer.BadParameter("say what to change, such as --rpm 60 or --models 'claude-*'.")
@@ -235,6 +239,7 @@ def _print_key(key: dict[str, Any]) -> None:
         ("models", output.models_text(key["models"])),
         ("limits", output.limits_text(key["limits"])),
         ("expires", output.local_time(key["expires_at"]) or "never"),
+        ("content kept", f"{key['capture_days']} days" if key["capture_days"] else ""),
         ("old secrets", ", ".join(running_out)),
         ("metadata", output.metadata_text(key["metadata"])),
         ("declared by", key["owned_by"]),

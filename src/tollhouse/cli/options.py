@@ -40,6 +40,14 @@ Plan = Annotated[str | None, typer.Option("--plan", help="The plan that holds, o
 Team = Annotated[
     str | None, typer.Option("--team", help="Which team calls count toward, or none.", metavar="TEAM|none")
 ]
+Capture = Annotated[
+    str | None,
+    typer.Option(
+        "--capture",
+        help="Keep the bodies of its requests and answers, sealed, so many days (7d), or off.",
+        metavar="DAYS|off",
+    ),
+]
 PageSize = Annotated[int, typer.Option("--limit", help="At most so many rows.", min=1, max=100_000)]
 
 _NUMBER = re.compile(r"(\d[\d_]*)([kKmM]?)")
@@ -76,6 +84,19 @@ def number(option: str, text: str) -> int | None:
             f"{option} is a whole number of at least 1, such as 60 or 100k, or none, not {text!r}."
         )
     return number
+
+
+def capture_body(text: str | None) -> int | None:
+    """The days of `7d`, 0 for `off`; None when it was not typed. Raises BadParameter."""
+    if text is None:
+        return None
+    written = text.strip().lower()
+    if written in ("off", "none", "0"):
+        return 0
+    match = re.fullmatch(r"(\d{1,4})\s*d?", written)
+    if match is None:
+        raise typer.BadParameter(f"--capture is a number of days such as 7d, or off, not {text!r}.")
+    return int(match[1])
 
 
 def models_body(models: list[str]) -> list[str]:

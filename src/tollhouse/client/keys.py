@@ -18,10 +18,13 @@ def create(
     budget: str | Unset = UNSET,
     expires: str | Unset = UNSET,
     metadata: dict[str, Any] | Unset = UNSET,
+    capture_days: int | Unset = UNSET,
 ) -> Ask[NewKey]:
-    """The answer's `key` is the only place its secret ever appears. `expires`: `30d`, a date, a time, `never`."""
+    """The answer's `key` is the only place its secret ever appears. `expires`: `30d`, a date, a time, `never`.
+    `capture_days`: for how long the bodies of its requests and answers are kept.
+    """
     body = {"user_id": user_id, "name": name, "team_id": team_id, "plan_id": plan_id, "models": models}
-    more = {"limits": limits, "budget": budget, "expires": expires, "metadata": metadata}
+    more = {"limits": limits, "budget": budget, "expires": expires, "metadata": metadata, "capture_days": capture_days}
     return ask("POST", "/keys", NewKey, {**body, **more})
 
 
@@ -55,12 +58,14 @@ def edit(
     limits: dict[str, int | None] | Unset = UNSET,
     expires: str | Unset = UNSET,
     metadata: dict[str, Any] | Unset = UNSET,
+    capture_days: int | Unset = UNSET,
     if_match: str | None = None,
 ) -> Ask[KeyDetail]:
     """Only what is given changes; `models` of None admits every model."""
     body = {"name": name, "team_id": team_id, "plan_id": plan_id, "models": models, "limits": limits}
     path = f"/keys/{segment(key_id)}"
-    return ask("PATCH", path, KeyDetail, {**body, "expires": expires, "metadata": metadata}, if_match=if_match)
+    more = {"expires": expires, "metadata": metadata, "capture_days": capture_days}
+    return ask("PATCH", path, KeyDetail, {**body, **more}, if_match=if_match)
 
 
 def rotate(key_id: str, *, grace: str = "0") -> Ask[NewKey]:

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from tollhouse.client.asks import Ask, PageAsk, ask, page, segment
-from tollhouse.client.shapes import Me, Request, Usage
+from tollhouse.client.shapes import Content, Me, Request, Usage
 
 
 def me() -> Ask[Me]:
@@ -35,3 +35,8 @@ def requests(
 def request(request_id: str) -> Ask[Request]:
     """By the `x-tollhouse-request-id` of its answer."""
     return ask("GET", f"/requests/{segment(request_id)}", Request)
+
+
+def content(request_id: str) -> Ask[Content]:
+    """What was asked and answered, where its key has it kept."""
+    return ask("GET", f"/requests/{segment(request_id)}/content", Content)

@@ -86,6 +86,7 @@ class Key(msgspec.Struct, frozen=True):
     team_id: str | None = None
     plan_id: str | None = None
     owned_by: str = ""
+    capture_days: int = 0
     created_at: datetime | None = None
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
@@ -241,6 +242,27 @@ class MyLimits(msgspec.Struct, frozen=True):
     limits: Limits
     left: tuple[LimitLeft, ...] = ()
     plan_id: str | None = None
+
+
+class Side(msgspec.Struct, frozen=True):
+    """A body; `bytes` is the size of all of it, `encoding` utf-8 or base64."""
+
+    encoding: str
+    body: str
+    bytes: int
+    cut: bool
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What was asked and answered in one call."""
+
+    request_id: str
+    user_id: str
+    key_id: str
+    request: Side
+    answer: Side
+    at: datetime | None = None
+    expires_at: datetime | None = None
 
 
 class Me(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from starlette.types import Message, Receive, Scope, Send
 from tollhouse import __version__
 from tollhouse.controlplane import (
     budgets,
+    contents,
     declarations,
     keys,
     litellm,
@@ -48,6 +49,7 @@ ROUTERS = (
     keys.router,
     budgets.router,
     reports.router,
+    contents.router,
     litellm.router,
     litellm_people.router,
     declarations.router,

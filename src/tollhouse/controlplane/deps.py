@@ -19,6 +19,7 @@ from tollhouse.terms.errors import Refusal
 from tollhouse.terms.notices import Notice
 from tollhouse.terms.people import VirtualKey
 from tollhouse.terms.providers import ProviderRow
+from tollhouse.vault import Vault
 
 MAX_BODY_BYTES = 1 << 20
 """Largest body of a management request; the largest legitimate one (metadata) is a few kilobytes."""
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 
 async def _nothing_to_ship() -> None:
-    """Default of `shipped` where no journal runs."""
+    """Default of `shipped` and `captured` where nothing is called."""
 
 
 class ProviderBook(Protocol):
@@ -60,6 +61,7 @@ class NoProviders:
 
 
 _NO_PROVIDERS = NoProviders()
+_NO_VAULT = Vault()
 
 
 def _nobody_told(_notice: Notice) -> None:
@@ -97,6 +99,9 @@ class ControlDeps:
     metrics_open    True: /metrics answers without credentials
     doorkeeper      who lets people sign in; None: nobody does, as without a server
     notify          puts a notice up for whoever wants to be told
+    vault           seals and opens what is secret at rest
+    capture_days    how long a key may have its content kept, at most
+    captured        returns when the content of calls that are over is stored
     who             who a request belongs to on the data plane; refuses everybody where there is none
     timezone        whose calendar a new budget follows when nobody says
     options         bounds of this API
@@ -120,6 +125,9 @@ class ControlDeps:
     metrics_open: bool = False
     doorkeeper: Doorkeeper | None = None
     notify: Callable[[Notice], None] = _nobody_told
+    vault: Vault = _NO_VAULT
+    capture_days: int = 30
+    captured: Callable[[], Awaitable[None]] = _nothing_to_ship
     who: WhoCalls = _nobody
     timezone: str = "UTC"
     max_body_bytes: int = MAX_BODY_BYTES

@@ -1,6 +1,6 @@
 """What is asked and told of virtual keys. A key itself appears once: in `KeyWithSecret`."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
@@ -20,6 +20,19 @@ from tollhouse.controlplane.shapes import (
 from tollhouse.controlplane.times import iso_ns
 from tollhouse.terms.people import VirtualKey
 
+MAX_CAPTURE_DAYS = 3_650
+"""Whatever `capture.max_days` says."""
+
+
+CaptureDays = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=MAX_CAPTURE_DAYS,
+        description="Days for which the bodies of its requests and answers are kept, sealed; 0: they are not",
+    ),
+]
+
 
 class KeyIn(Input):
     user_id: UserIdText | None = Field(
@@ -33,6 +46,7 @@ class KeyIn(Input):
     budget: str | None = Field(None, max_length=100, description="A hard cap such as `20/month` or `1M tokens/day`")
     expires: str | None = Field(None, max_length=64, description="`30d`, `2026-12-31`, a time with zone, or `never`")
     metadata: MetadataIn
+    capture_days: CaptureDays = 0
 
 
 class KeyPatch(Input):
@@ -45,6 +59,7 @@ class KeyPatch(Input):
     limits: LimitsIn = LimitsIn()
     expires: str | None = Field(None, max_length=64)
     metadata: MetadataIn
+    capture_days: CaptureDays = 0
 
 
 class RotateIn(Input):
@@ -66,6 +81,8 @@ class KeyOut(BaseModel):
     metadata: dict[str, Any]
     owned_by: str
     """The file that declares it, which alone may change it; empty for what people made."""
+    capture_days: int
+    """For how long the bodies of its requests and answers are kept; 0: they are not."""
     created_at: str | None
     expires_at: str | None
     revoked_at: str | None
@@ -101,6 +118,7 @@ def key_out(key: VirtualKey, now_ns: int) -> KeyOut:
         limits=limits_out(key.limits),
         metadata=key.metadata,
         owned_by=key.owned_by,
+        capture_days=key.capture_days,
         created_at=iso_ns(key.created_at_ns),
         expires_at=iso_ns(key.expires_at_ns),
         revoked_at=iso_ns(key.revoked_at_ns),

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from tollhouse.controlplane.access import Caller
 from tollhouse.controlplane.budgets import budgets_out, new_budget, only_new
+from tollhouse.controlplane.contents import captured_for
 from tollhouse.controlplane.deps import ControlDeps, Deps
 from tollhouse.controlplane.key_shapes import (
     KeyDetail,
@@ -159,6 +160,7 @@ async def create_key(
         expires_at_ns=expiry_ns(body.expires, now_ns),
         team_id=body.team_id,
         plan_id=body.plan_id,
+        capture_days=captured_for(deps, body.capture_days),
     )
     budgets = () if body.budget is None else (new_budget(deps, body.budget, ScopeKind.KEY, key_id),)
 
@@ -233,6 +235,7 @@ async def edit_key(key_id: str, body: KeyPatch, deps: Deps, by: By) -> KeyDetail
     """Change a key; effective on its next call."""
     given = body.model_fields_set
     expires_at_ns = expiry_ns(body.expires, deps.now_ns())
+    capture_days = captured_for(deps, body.capture_days)
 
     def change(connection: Connection) -> str:
         key = _alive(connection, by, key_id)
@@ -246,6 +249,7 @@ async def edit_key(key_id: str, body: KeyPatch, deps: Deps, by: By) -> KeyDetail
             limits=body.limits.over(key.limits),
             expires_at_ns=expires_at_ns if "expires" in given else key.expires_at_ns,
             metadata=body.metadata if "metadata" in given else key.metadata,
+            capture_days=capture_days if "capture_days" in given else key.capture_days,
         )
         _may_carry(connection, by.caller, after, key)
         _only_narrower(connection, by.caller, key, after)

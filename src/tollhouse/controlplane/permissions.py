@@ -72,6 +72,7 @@ PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
     ("GET", "/api/v1/usage"): Action.READ_USAGE,
     ("GET", "/api/v1/requests"): Action.READ_REQUESTS,
     ("GET", "/api/v1/requests/{request_id}"): Permission.OWN_CALL,
+    ("GET", "/api/v1/requests/{request_id}/content"): Action.READ_CONTENT,
     ("POST", "/api/v1/keys"): Action.WRITE_KEYS,
     ("POST", "/api/v1/keys/mint"): Action.WRITE_KEYS,
     ("GET", "/api/v1/keys"): Action.READ_KEYS,

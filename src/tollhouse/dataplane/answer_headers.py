@@ -8,6 +8,7 @@ x-tollhouse-budget-reset          when its window ends, seconds since 1970 UTC
 x-tollhouse-max-tokens            the output cap sent instead of the client's, with `; clamped` or `; injected`
 x-tollhouse-cost-usd              the real cost, when the answer was whole before its head went out
 x-tollhouse-overhead-ms           time spent here before the provider was called
+x-tollhouse-captured              for how long this call's content is kept, such as `7d`: its key says so
 x-ratelimit-*-requests            room in the tightest request limit (Anthropic clients: anthropic-ratelimit-requests-*)
 """
 
@@ -40,7 +41,8 @@ ANTHROPIC = DialectName.ANTHROPIC
 EXPOSED = (
     b"x-tollhouse-request-id, x-tollhouse-held-usd, x-tollhouse-budget, x-tollhouse-budget-remaining-usd, "
     b"x-tollhouse-budget-remaining-tokens, x-tollhouse-budget-remaining-requests, x-tollhouse-budget-reset, "
-    b"x-tollhouse-max-tokens, x-tollhouse-cost-usd, x-tollhouse-overhead-ms, x-ratelimit-limit-requests, "
+    b"x-tollhouse-max-tokens, x-tollhouse-cost-usd, x-tollhouse-overhead-ms, x-tollhouse-captured, "
+    b"x-ratelimit-limit-requests, "
     b"x-ratelimit-remaining-requests, x-ratelimit-reset-requests, request-id, x-request-id, retry-after, retry-after-ms"
 )
 

@@ -89,9 +89,7 @@ class Exchange(Visitor):
                 self.answer_preflight() if head.method == b"OPTIONS" else self.refuse_method()
                 return
             if self.gate.draining:
-                raise Refusal(
-                    503, "shutting_down", "This gateway is shutting down; try again in a moment.", retry_after_s=1
-                )
+                raise Refusal(503, "shutting_down", "Shutting down; try again in a moment.", retry_after_s=1)
             if head.encoded:
                 raise Refusal(
                     415, "unsupported_encoding", "Send the body uncompressed: its cost is bounded by what it says."
@@ -141,7 +139,7 @@ class Exchange(Visitor):
                 return
             self.ticket = await plane.limiter.take(principal.holders, estimate_tokens(ask))
             hold = self.hold = await plane.accounts.reserve(principal, ask, attempt, self)
-            self.relay = relay = Relay(self)
+            self.relay = relay = plane.captured(self) if principal.capture_days else Relay(self)
             await send(self, hold, relay, attempt, ask)
             self.finish(relay)
         except Refusal as refusal:

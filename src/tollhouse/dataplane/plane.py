@@ -1,12 +1,14 @@
 """What an exchange is given: everything it needs, and nothing else."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from tollhouse.dataplane.accounts import Accounts
 from tollhouse.dataplane.identify import Scheme
 from tollhouse.dataplane.plan import Planner
+from tollhouse.dataplane.relay import Relay
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.dialects.page import Pinned
 from tollhouse.ports import Limiter
@@ -15,6 +17,9 @@ from tollhouse.terms.events import Refused
 from tollhouse.terms.names import DialectName
 from tollhouse.upstream.pool import Pool
 from tollhouse.upstream.providers import Provider
+
+if TYPE_CHECKING:
+    from tollhouse.dataplane.exchange import Exchange
 
 
 def nobody_cares(_provider: Provider, _credential_id: str, _status: int) -> None:
@@ -52,3 +57,5 @@ class Plane(msgspec.Struct, frozen=True):
     """Told of each 401 and 403 of a provider: which one, the id of the stored credential it was asked with (empty: its
     own), the status. Plain and quick: the answer waits for it.
     """
+    captured: Callable[["Exchange"], Relay] = Relay
+    """Makes the relay of a call whose key has its content kept."""

@@ -32,6 +32,7 @@ class Principal:
     __slots__ = (
         "budgets",
         "called",
+        "capture_days",
         "holders",
         "key",
         "lasting",
@@ -53,6 +54,7 @@ class Principal:
     ) -> None:
         """`plans` are those in force of the team, the user and the key."""
         self.called = f"key {key.name or key.key_id}"
+        self.capture_days = key.capture_days
         self.key = key
         self.user = user
         self.team = team

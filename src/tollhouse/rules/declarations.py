@@ -87,6 +87,7 @@ _NEVER_STATED: Final = frozenset(
     (
         *("created_at_ns", "blocked_at_ns", "revoked_at_ns", "org_id", "hint", "key_id", "budget_id"),
         *("scope", "scope_id", "scope_name", "unit", "window"),
+        *("paused_at_ns", "pause_reason", "capture_days", "erased_at_ns"),
     )
 )
 """Kept from what is stored. Who is blocked is told apart (`blocked`)."""

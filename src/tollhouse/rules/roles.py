@@ -51,6 +51,8 @@ class Action(StrEnum):
     WRITE_BUDGETS = "budgets:write"
     READ_USAGE = "usage:read"
     READ_REQUESTS = "requests:read"
+    READ_CONTENT = "content:read"
+    """What was asked and answered, where a key has it kept."""
     READ_SESSIONS = "sessions:read"
     WRITE_SESSIONS = "sessions:write"
     DECLARE = "declarations:write"
@@ -78,6 +80,7 @@ _TABLE: Final[dict[Action, tuple[Reach, ...]]] = {
     Action.WRITE_BUDGETS: (_ALL, _ALL, _NONE, _NONE, _NONE),
     Action.READ_USAGE: (_ALL, _ALL, _OWN, _ALL, _NONE),
     Action.READ_REQUESTS: (_ALL, _ALL, _OWN, _ALL, _NONE),
+    Action.READ_CONTENT: (_ALL, _OWN, _OWN, _NONE, _NONE),
     Action.READ_SESSIONS: (_ALL, _ALL, _OWN, _OWN, _NONE),
     Action.WRITE_SESSIONS: (_ALL, _ALL, _OWN, _OWN, _NONE),
     Action.DECLARE: (_ALL, _NONE, _NONE, _NONE, _NONE),

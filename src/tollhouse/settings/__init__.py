@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from tollhouse.settings.capture import Capture
 from tollhouse.settings.chat import Chat
 from tollhouse.settings.jwt import JwtIssuer
 from tollhouse.settings.management import Management
@@ -45,6 +46,7 @@ class Settings(BaseSettings):
     `cache_read_usd_per_mtok`, `cache_write_5m_usd_per_mtok`, `cache_write_1h_usd_per_mtok`, `context_tokens`,
     `max_output_tokens`, … (see rules.catalog.PriceOverride).
     """
+    capture: Capture = Capture()
     chat: Chat = Chat()
     jwt: tuple[JwtIssuer, ...] = ()
     """Issuers whose signed tokens are accepted on the data plane."""

@@ -256,6 +256,7 @@ def user_of(row: Row[Any]) -> User:
         team_id=row.team_id,
         plan_id=row.plan_id,
         owned_by=row.owned_by,
+        erased_at_ns=row.erased_at_ns,
     )
 
 

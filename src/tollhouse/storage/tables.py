@@ -122,6 +122,7 @@ users = Table(
     _perhaps("team_id"),
     _perhaps("plan_id"),
     _owner_file(),
+    _moment("erased_at_ns"),
 )
 
 virtual_keys = Table(

@@ -174,6 +174,8 @@ class User(msgspec.Struct, frozen=True):
     team_id: str | None = None
     plan_id: str | None = None
     owned_by: str = ""
+    erased_at_ns: int | None = None
+    """Then nothing says who it was: the id is a pseudonym, under which the sums stay."""
 
 
 class VirtualKey(msgspec.Struct, frozen=True):

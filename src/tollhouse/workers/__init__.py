@@ -1,5 +1,6 @@
 """Background work of one process: ship settlements into the ledger, recover what a crash left, follow the directory."""
 
+from tollhouse.workers.capturer import Capturer, CapturerOptions
 from tollhouse.workers.follower import Follower
 from tollhouse.workers.recovery import RecoveryReport, recover
 from tollhouse.workers.shipper import Shipper, ShipperFacts, ShipperOptions
@@ -7,6 +8,8 @@ from tollhouse.workers.strangers import StrangerGate
 from tollhouse.workers.upkeep import Upkeep
 
 __all__ = [
+    "Capturer",
+    "CapturerOptions",
     "Follower",
     "RecoveryReport",
     "Shipper",

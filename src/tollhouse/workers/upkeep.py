@@ -1,4 +1,6 @@
-"""Upkeep: keeps the request log within its bounds, a little at a time. Ledger entries are never deleted."""
+"""Upkeep: keeps the request log and captured content within their bounds, a little at a time. Ledger entries are never
+deleted.
+"""
 
 import asyncio
 import logging
@@ -36,5 +38,5 @@ class Upkeep:
                 while await self._prune():  # noqa: ASYNC110  nobody tells when rows are old
                     await asyncio.sleep(PAUSE_S)
             except StorageError as error:
-                _log.warning("the request log could not be pruned now: %s", error)
+                _log.warning("what is too old could not be deleted now: %s", error)
             await asyncio.sleep(self._interval_s)
