@@ -33,8 +33,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.planes.control import MASTER_KEY, open_desk
+from tollhouse.app.notices import HooksAtRest
 from tollhouse.controlplane.access import Caller
+from tollhouse.settings import Settings
 from tollhouse.terms.people import Role
+from tollhouse.vault import MasterKeys, Vault
 
 CHECKS = [
     not_a_server_error,
@@ -57,11 +60,12 @@ class Player:
     """A desk with a few things, and the description it gives of itself."""
 
     def __init__(self, place: Path) -> None:
-        self.desk = desk = open_desk(place)
+        self.desk = desk = open_desk(place).with_deps(hooks=HooksAtRest(Settings(), Vault(MasterKeys({1: b"m" * 32}))))
         desk.make("/api/v1/plans", plan_id="free", budgets=["1M tokens/month"])
         desk.make("/api/v1/teams", team_id="red", plan_id="free")
         for user_id in ("ann", "bob", "boss"):
             made = desk.make("/api/v1/users", user_id=user_id, team_id="red", budget="5/day")
+        hook = desk.make("/api/v1/webhooks", url="https://example.org/hook")
         self.key = desk.make("/api/v1/keys", user_id="ann", name="laptop")
         self.known: dict[str, Any] = {
             "user_id": "ann",
@@ -71,6 +75,7 @@ class Player:
             "budget_id": made["budgets"][0]["budget_id"],
             "request_id": "req_1",
             "session_id": "ses_1",
+            "webhook_id": hook["webhook_id"],
         }
         self.described = desk.get("/api/openapi.json")
         schema = schemathesis.openapi.from_dict(self.described)
@@ -160,6 +165,8 @@ class Player:
             "grace": "1h",
             "timezone": "Europe/Berlin",
             "models": ["claude-*"],
+            "kinds": ["budget.*"],
+            "url": "https://example.org/hook",
             "key": self.key["key"],
             "scope": "user",
             "scope_id": "ann",

@@ -21,6 +21,7 @@ from tollhouse.app import providers as setup
 from tollhouse.app.chat import pinned
 from tollhouse.app.fleet import Fleet
 from tollhouse.app.identity import schemes
+from tollhouse.app.notices import Herald
 from tollhouse.app.store import Store
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
@@ -98,6 +99,7 @@ class House:
     async def start(self) -> None:
         """Everything up to the listeners. Raises TollhouseError with what is wrong and what to do."""
         settings, store = self.settings, self.store
+        self.herald = Herald(settings, store, self.board, self.vault)
         self.fleet = Fleet(settings, store)
         others = await self.fleet.read()
         if setup.wants_local(settings, others=others):
@@ -146,6 +148,7 @@ class House:
         self.upkeep.start()
         self._opened.push_async_callback(self.upkeep.stop)
         self._open_plane()
+        self.herald.open(self._opened)
 
     def _restore_limits(self, connection: Any) -> None:
         """Limits per day and month count what the request log has of earlier runs of this process."""
@@ -173,8 +176,8 @@ class House:
     def warnings(self) -> list[str]:
         """What the operator should know of, once it has started."""
         if self.providers:
-            return list(self.fleet.warnings)
-        return [*self.fleet.warnings, NO_PROVIDER]
+            return [*self.fleet.warnings, *self.herald.warnings]
+        return [*self.fleet.warnings, *self.herald.warnings, NO_PROVIDER]
 
     @property
     def providers(self) -> tuple[Provider, ...]:
@@ -288,6 +291,7 @@ class House:
                 vault=self.vault,
                 capture_days=self.settings.capture.max_days,
                 captured=self.captured,
+                hooks=self.herald,
                 standing=self.accounts,
                 status=partial(standing.status, self),
                 own_key=self.own_key,

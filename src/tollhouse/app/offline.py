@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from tollhouse.app import providers as setup
 from tollhouse.app.fleet import Fleet, at_rest
+from tollhouse.app.notices import HooksAtRest
 from tollhouse.app.store import Store
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
@@ -20,6 +21,7 @@ from tollhouse.storage.image import load_image
 from tollhouse.storage.providers import all_providers
 from tollhouse.terms.people import Budget
 from tollhouse.terms.providers import ProviderRow
+from tollhouse.vault import Vault
 
 
 class StoredBudgets:
@@ -79,6 +81,7 @@ async def offline_api(settings: Settings) -> AsyncIterator[FastAPI]:
                 ready=lambda: "no server runs",
                 metrics=lambda: b"",
                 providers=providers,
+                hooks=HooksAtRest(settings, Vault()),
                 timezone=settings.money.timezone,
                 capture_days=settings.capture.max_days,
             )

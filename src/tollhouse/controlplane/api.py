@@ -16,6 +16,7 @@ from tollhouse.controlplane import (
     me,
     members,
     minting,
+    notices,
     plans,
     problems,
     providers,
@@ -23,6 +24,7 @@ from tollhouse.controlplane import (
     system,
     teams,
     users,
+    webhooks,
 )
 from tollhouse.controlplane.access import Gate
 from tollhouse.controlplane.authz import ForwardAuth
@@ -54,6 +56,8 @@ ROUTERS = (
     litellm_people.router,
     declarations.router,
     providers.router,
+    webhooks.router,
+    notices.router,
 )
 
 

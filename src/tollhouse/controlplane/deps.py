@@ -9,6 +9,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
+from tollhouse.controlplane.hooks import Hooks, NoHooks
 from tollhouse.controlplane.problems import Problem
 from tollhouse.controlplane.rates import DEFAULTS, ManagementOptions
 from tollhouse.controlplane.sign_in.doorkeeper import Doorkeeper
@@ -62,6 +63,7 @@ class NoProviders:
 
 _NO_PROVIDERS = NoProviders()
 _NO_VAULT = Vault()
+_NO_HOOKS = NoHooks()
 
 
 def _nobody_told(_notice: Notice) -> None:
@@ -98,6 +100,7 @@ class ControlDeps:
     providers       the providers in use; declared ones come and go
     metrics_open    True: /metrics answers without credentials
     doorkeeper      who lets people sign in; None: nobody does, as without a server
+    hooks           who is told of notices, and by whom
     notify          puts a notice up for whoever wants to be told
     vault           seals and opens what is secret at rest
     capture_days    how long a key may have its content kept, at most
@@ -128,6 +131,7 @@ class ControlDeps:
     vault: Vault = _NO_VAULT
     capture_days: int = 30
     captured: Callable[[], Awaitable[None]] = _nothing_to_ship
+    hooks: Hooks = _NO_HOOKS
     who: WhoCalls = _nobody
     timezone: str = "UTC"
     max_body_bytes: int = MAX_BODY_BYTES

@@ -129,8 +129,10 @@ def _complete(path: str, verb: str, route: dict[str, Any]) -> dict[str, Any]:
 def _conditions(path: str, verb: str, permission: Permission | Action) -> tuple[str, ...]:
     """The headers by which a request to this route can be made conditional."""
     found = []
-    thing = any(path.startswith(f"/api/v1/{noun}/{{") for noun in ("users", "keys", "teams", "plans", "budgets"))
-    if thing and "/members" not in path:
+    thing = any(
+        path.startswith(f"/api/v1/{noun}/{{") for noun in ("users", "keys", "teams", "plans", "budgets", "webhooks")
+    )
+    if thing and "/members" not in path and not path.endswith(("/deliveries", "/test")):
         found.append("If-None-Match" if verb == "get" else "If-Match")
     if verb == "post" and permission is not Permission.ANYBODY:
         found.append("Idempotency-Key")

@@ -27,13 +27,14 @@ class Board:
         self.told: Callable[[], None] = lambda: None
 
     def emit(self, notice: Notice) -> None:
-        """Put it up. It is a line of the log, too."""
+        """Put it up. It is a line of the log, too; told once, only when it turns out to be new (`workers.recorder`)."""
         if not notice.at_ns:
             notice = msgspec.structs.replace(notice, at_ns=self._now_ns())
         if len(self._waiting) == self._waiting.maxlen:
             self.dropped += 1
         self._waiting.append(notice)
-        _log.warning("%s: %s", notice.kind.value, notice.text)
+        if not notice.once:
+            _log.warning("%s: %s", notice.kind.value, notice.text)
         self.told()
 
     def take(self, most: int) -> list[Notice]:

@@ -55,6 +55,9 @@ class Action(StrEnum):
     """What was asked and answered, where a key has it kept."""
     READ_SESSIONS = "sessions:read"
     WRITE_SESSIONS = "sessions:write"
+    READ_NOTICES = "notices:read"
+    READ_WEBHOOKS = "webhooks:read"
+    WRITE_WEBHOOKS = "webhooks:write"
     DECLARE = "declarations:write"
     """Apply a file: what it names becomes read-only elsewhere."""
 
@@ -83,6 +86,9 @@ _TABLE: Final[dict[Action, tuple[Reach, ...]]] = {
     Action.READ_CONTENT: (_ALL, _OWN, _OWN, _NONE, _NONE),
     Action.READ_SESSIONS: (_ALL, _ALL, _OWN, _OWN, _NONE),
     Action.WRITE_SESSIONS: (_ALL, _ALL, _OWN, _OWN, _NONE),
+    Action.READ_NOTICES: (_ALL, _ALL, _NONE, _NONE, _NONE),
+    Action.READ_WEBHOOKS: (_ALL, _ALL, _NONE, _NONE, _NONE),
+    Action.WRITE_WEBHOOKS: (_ALL, _ALL, _NONE, _NONE, _NONE),
     Action.DECLARE: (_ALL, _NONE, _NONE, _NONE, _NONE),
 }
 MATRIX: Final[Mapping[Role, Mapping[Action, Reach]]] = MappingProxyType(

@@ -18,6 +18,7 @@ from tollhouse.settings.capture import Capture
 from tollhouse.settings.chat import Chat
 from tollhouse.settings.jwt import JwtIssuer
 from tollhouse.settings.management import Management
+from tollhouse.settings.notices import Anomalies, Notices, WebhookSettings
 from tollhouse.settings.sections import Listen, Local, Money, ProviderSettings, Storage, Upstream
 from tollhouse.settings.sign_in import SignIn
 from tollhouse.terms.errors import SettingsError
@@ -52,6 +53,9 @@ class Settings(BaseSettings):
     """Issuers whose signed tokens are accepted on the data plane."""
     money: Money = Money()
     storage: Storage = Storage()
+    webhooks: tuple[WebhookSettings, ...] = ()
+    notices: Notices = Notices()
+    anomalies: Anomalies = Anomalies()
     sign_in: SignIn = SignIn()
     master_key: str = Field("", repr=False)
     management: Management = Management()
@@ -102,6 +106,9 @@ def load(config: Path | None = None) -> Settings:
             raise SettingsError(
                 f"{path}: providers: the name {name!r} is taken; names are unique and `local` is the embedded model"
             )
+    hooks = [hook.name for hook in settings.webhooks]
+    if len(set(hooks)) < len(hooks):
+        raise SettingsError(f"{path}: webhooks: each has a name of its own")
     for facts in ("name", "issuer"):
         given = [getattr(row, facts) for row in settings.jwt]
         if len(set(given)) < len(given):

@@ -17,6 +17,7 @@ def _names(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Percents = Annotated[tuple[Annotated[int, Field(ge=1, le=100)], ...], Field(max_length=10), BeforeValidator(_names)]
 
 
 class Section(BaseModel):
@@ -164,6 +165,8 @@ class Money(Section):
     default_window_tokens: int = Field(200_000, ge=1)
     """Input bound of a model whose window is unknown, when the body's size cannot bound it."""
     timezone: str = "UTC"
+    thresholds: Percents = (50, 80, 95)
+    """Shares of a budget, in percent, of which a notice tells when that much is spent; once each and window."""
 
     @field_validator("organisation_budgets")
     @classmethod

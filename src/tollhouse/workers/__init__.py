@@ -1,7 +1,9 @@
 """Background work of one process: ship settlements into the ledger, recover what a crash left, follow the directory."""
 
 from tollhouse.workers.capturer import Capturer, CapturerOptions
+from tollhouse.workers.deliverer import Deliverer, DelivererOptions
 from tollhouse.workers.follower import Follower
+from tollhouse.workers.recorder import Recorder
 from tollhouse.workers.recovery import RecoveryReport, recover
 from tollhouse.workers.shipper import Shipper, ShipperFacts, ShipperOptions
 from tollhouse.workers.strangers import StrangerGate
@@ -10,7 +12,10 @@ from tollhouse.workers.upkeep import Upkeep
 __all__ = [
     "Capturer",
     "CapturerOptions",
+    "Deliverer",
+    "DelivererOptions",
     "Follower",
+    "Recorder",
     "RecoveryReport",
     "Shipper",
     "ShipperFacts",

@@ -1,0 +1,110 @@
+"""Brings notices from the board into the database, with what is owed of them to webhooks: from then on they are told,
+whatever happens to this process. While the database cannot be written they wait, in their order.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from tollhouse.events import Board
+from tollhouse.storage.database import Database
+from tollhouse.storage.notices import record
+from tollhouse.terms.errors import StorageError
+from tollhouse.terms.notices import Notice
+from tollhouse.terms.webhooks import RecordedNotice, Webhook
+
+BATCH = 500
+"""Most notices of one transaction."""
+RETRY_S = 1.0
+
+_log = logging.getLogger("tollhouse.notices")
+
+
+def new_notice_id(at_ns: int) -> str:
+    """Grows with time, to the millisecond; then by chance."""
+    return f"ntc_{at_ns // 1_000_000:011x}{secrets.token_hex(8)}"
+
+
+class Recorder:
+    """One per process, in the event loop's thread. `recorded` is called after each commit that owes something.
+
+    declared     webhooks of the settings
+    max_pending  most deliveries that one webhook waits for; more are not owed
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        database: Database,
+        declared: Iterable[Webhook],
+        recorded: Callable[[], None],
+        *,
+        max_pending: int,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._board = board
+        self._database = database
+        self._declared = tuple(declared)
+        self._recorded = recorded
+        self._max_pending = max_pending
+        self._now_ns = now_ns
+        self._taken: list[RecordedNotice] = []
+        """From the board, not yet in the database."""
+        self._last_ms = 0
+        self._some = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._board.told = self._some.set
+        self._some.set()
+        self._task = asyncio.create_task(self._run(), name="tollhouse-recorder")
+
+    async def stop(self) -> None:
+        """Write down what is on the board; what cannot be is lost with the process."""
+        self._board.told = lambda: None
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        try:
+            await self.flush()
+        except StorageError as error:
+            _log.error("%d notices could not be written down: %s", len(self._board) + len(self._taken), error)
+
+    async def flush(self) -> None:
+        """Write down what is on the board now. Raises StorageError."""
+        async with self._turn:
+            while self._taken or len(self._board):
+                await self._write()
+
+    async def _run(self) -> None:
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            try:
+                await self.flush()
+            except StorageError as error:
+                _log.warning("notices wait, the database does not take them: %s", error)
+                await asyncio.sleep(RETRY_S)
+                self._some.set()
+
+    async def _write(self) -> None:
+        if not self._taken:
+            self._taken = [RecordedNotice(self._next_id(notice), notice) for notice in self._board.take(BATCH)]
+        fresh: Sequence[RecordedNotice] = await self._database.run(
+            lambda connection: record(connection, self._taken, self._declared, max_pending=self._max_pending)
+        )
+        self._taken = []
+        for one in fresh:
+            if one.notice.once:  # the board says the others
+                _log.warning("%s: %s", one.notice.kind.value, one.notice.text)
+        if fresh:
+            self._recorded()
+
+    def _next_id(self, notice: Notice) -> str:
+        """Ids keep the order in which notices were taken."""
+        self._last_ms = max(self._last_ms + 1, (notice.at_ns or self._now_ns()) // 1_000_000)
+        return new_notice_id(self._last_ms * 1_000_000)
