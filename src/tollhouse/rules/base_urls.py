@@ -32,8 +32,10 @@ _LOCAL_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.
 """As containers and machines of a local network are called."""
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,:@=-]+)*/?", re.ASCII)
 _PORT: Final = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
-_NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+", re.ASCII)
-"""A last label like this makes the whole host an IPv4 address, for some readers (WHATWG URL, "ends in a number")."""
+_NUMBER: Final = re.compile(r"[0-9]", re.ASCII)
+"""A last label that begins like this makes the whole host an IPv4 address for some readers (WHATWG URL, "ends in a
+number"), and is no top-level domain's (RFC 1123, 2.1).
+"""
 
 
 class BaseUrlRules(msgspec.Struct, frozen=True):
@@ -122,7 +124,7 @@ def normal_host(host: str, *, local_names: bool = False) -> str:
     fits = _LOCAL_LABEL.fullmatch if local_names else _LABEL.fullmatch
     if len(name) > MAX_HOST_CHARS or not all(map(fits, labels)):
         raise BaseUrlError("The host of the base URL is no host name; write it as its provider does, without encoding.")
-    if _NUMBER.fullmatch(labels[-1]):
+    if _NUMBER.match(labels[-1]):
         return _ipv4(name)
     for label in labels:
         if label.startswith("xn--"):

@@ -6,6 +6,8 @@ from urllib.parse import SplitResult
 
 import msgspec
 
+from tollhouse.upstream.guard import AddressGuard
+
 
 class Proxy(msgspec.Struct, frozen=True):
     """An HTTP proxy: plain calls go to it in absolute form, TLS through CONNECT."""
@@ -31,6 +33,8 @@ class Origin(msgspec.Struct, frozen=True, eq=False):
     keep_alive_s: float | None = None
     """Shorter than the pool's where the server is known to close idle connections early."""
     max_connections: int | None = None
+    guard: AddressGuard | None = None
+    """Where users say: connections go only where this lets them. Such an origin is reached by TLS."""
 
     @property
     def authority(self) -> str:

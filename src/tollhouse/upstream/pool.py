@@ -10,15 +10,19 @@ Rules
    it may have been work, and is the caller's to judge.
 4. Every failure is an UpstreamError that says whether a byte may have been sent.
 5. No redirects, no cookies, no decompression. TLS verifies the certificate and the name.
+6. An origin with a guard (a user's own endpoint) is connected to by addresses that the guard has looked at.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 
 import msgspec
 
+from tollhouse.terms.errors import UpstreamUnreachable
 from tollhouse.terms.holds import Permit
 from tollhouse.upstream.connection import Call, Connection
+from tollhouse.upstream.guard import AddressGuard
 from tollhouse.upstream.origin import Origin
 from tollhouse.upstream.slot import Slot
 from tollhouse.upstream.tunnel import tunnel
@@ -94,20 +98,47 @@ class Pool:
 
     async def open_connection(self, slot: Slot) -> Connection:
         origin = slot.origin
+        if origin.guard is not None:
+            return await self._open_guarded(slot, origin.guard)
         if origin.proxy is None:
-            _, connection = await self.loop.create_connection(
-                lambda: Connection(slot),
-                origin.host,
-                origin.port,
-                ssl=origin.tls,
-                server_hostname=origin.host if origin.tls else None,
-            )
-            return connection
+            return await self._connect(slot, origin.host)
         proxy = origin.proxy
         if origin.tls is None:
             _, connection = await self.loop.create_connection(lambda: Connection(slot), proxy.host, proxy.port)
             return connection
-        return await tunnel(self.loop, slot, proxy)
+        return await tunnel(self.loop, slot, proxy, origin.host)
+
+    async def _open_guarded(self, slot: Slot, guard: AddressGuard) -> Connection:
+        """To an address that was looked at, and not to the name; the first that answers."""
+        origin = slot.origin
+        if origin.tls is None:
+            raise UpstreamUnreachable(f"{origin.authority} is a user's own endpoint, and those are called by TLS alone")
+        *others, last = await guard.addresses(origin.host, origin.port)
+        for address in others:
+            try:
+                return await self._open_at(slot, address)
+            except ssl.SSLError:
+                raise  # it answered, and is not who it should be
+            except OSError:
+                continue
+        return await self._open_at(slot, last)
+
+    async def _open_at(self, slot: Slot, address: str) -> Connection:
+        proxy = slot.origin.proxy
+        if proxy is None:
+            return await self._connect(slot, address)
+        return await tunnel(self.loop, slot, proxy, address)
+
+    async def _connect(self, slot: Slot, where: str) -> Connection:
+        origin = slot.origin
+        _, connection = await self.loop.create_connection(
+            lambda: Connection(slot),
+            where,
+            origin.port,
+            ssl=origin.tls,
+            server_hostname=origin.host if origin.tls else None,
+        )
+        return connection
 
     def _sweep(self) -> None:
         now = self.loop.time()

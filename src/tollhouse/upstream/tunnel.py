@@ -29,8 +29,10 @@ class _ConnectAnswer(asyncio.Protocol):
             self.answered.set_exception(OSError(f"the proxy closed the connection ({error or 'end of stream'})"))
 
 
-async def tunnel(loop: asyncio.AbstractEventLoop, slot: Slot, proxy: Proxy) -> Connection:
-    """A TLS connection through an HTTP proxy (CONNECT, RFC 9110 §9.3.6)."""
+async def tunnel(loop: asyncio.AbstractEventLoop, slot: Slot, proxy: Proxy, where: str) -> Connection:
+    """A TLS connection through an HTTP proxy (CONNECT, RFC 9110 §9.3.6) to `where`: the origin's host, or an address of
+    it.
+    """
     origin = slot.origin
     assert origin.tls is not None
     answered: asyncio.Future[bytes] = loop.create_future()
@@ -38,7 +40,7 @@ async def tunnel(loop: asyncio.AbstractEventLoop, slot: Slot, proxy: Proxy) -> C
         lambda: _ConnectAnswer(answered, slot.pool.options.max_head_bytes), proxy.host, proxy.port
     )
     try:
-        target = f"{origin.host}:{origin.port}".encode()
+        target = f"{f'[{where}]' if ':' in where else where}:{origin.port}".encode()
         head = b"CONNECT " + target + b" HTTP/1.1\r\nhost: " + target + b"\r\n"
         if proxy.authorization:
             head += b"proxy-authorization: " + proxy.authorization + b"\r\n"
