@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from tollhouse.controlplane.access import Caller, Gate
 from tollhouse.controlplane.api import build_api
+from tollhouse.controlplane.credential_terms import ProviderWord
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.rates import ManagementOptions
 from tollhouse.controlplane.sign_in.doorkeeper import Doorkeeper
@@ -25,6 +26,7 @@ from tollhouse.storage.ledger import ship
 from tollhouse.terms.events import HoldRecord, Refused, SettleKind, Settlement, SettleRecord
 from tollhouse.terms.people import Budget, DirectoryImage, VirtualKey
 from tollhouse.terms.usage import Usage
+from tollhouse.vault import MasterKeys, Vault
 
 MASTER_KEY = "the-owner-0123456789abcdef"
 SECRET = b"server secret of the tests......"
@@ -32,6 +34,37 @@ START_NS = 1_795_000_000 * 10**9
 """A morning in November 2026."""
 QUICK = SignInOptions(argon2=Argon2(passes=1, memory_kib=64))
 NO_IMAGE = DirectoryImage((), (), (), (), {})
+
+
+HOSTS = {"anthropic": "https://api.anthropic.com:443", "openai": "https://api.openai.com:443"}
+"""Of the providers that take credentials; there is the embedded model, too."""
+MASTER_KEYS = MasterKeys({1: b"master key 1 of the tests......."})
+
+
+class Providers:
+    """What a fleet tells of itself."""
+
+    def __init__(self) -> None:
+        self.hosts = dict(HOSTS)
+
+    def rows(self) -> list[dict[str, Any]]:
+        kinds = [*self.hosts, "local"]
+        common = {"base_url": "", "api_key": "", "models": [], "listed_models": [], "source": "settings"}
+        return [{"name": kind, "kind": kind, **common} for kind in kinds]
+
+    def faults(self, rows: Any) -> list[tuple[str, str, str]]:
+        return []
+
+    async def adopt(self) -> None:
+        """Nobody to tell."""
+
+    def host_of(self, name: str) -> str | None:
+        return self.hosts.get(name)
+
+
+async def takes_all(who: str, provider: str, host: str, secret: str) -> ProviderWord:
+    """Every provider takes every credential."""
+    return ProviderWord(200, "", 1.5)
 
 
 @dataclass
@@ -144,6 +177,12 @@ class Desk:
         assert answer.status_code in (200, 201), answer.text
         return answer.json()
 
+    def make_as(self, caller: Caller, path: str, **body: Any) -> Any:
+        """As `make`, by somebody."""
+        answer = self.ask("POST", path, body, caller=caller)
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()
+
     def problem(self, status: int, method: str, path: str, body: Any = None, **how: Any) -> dict[str, Any]:
         answer = self.ask(method, path, body, **how)
         assert answer.status_code == status, answer.text
@@ -185,6 +224,10 @@ def open_desk(place: Path | str, sign_in: SignInOptions = QUICK, *, first: int =
         now_ns=lambda: plane.now_ns,
         random_bytes=random_bytes,
         doorkeeper=plane.doorkeeper,
+        vault=Vault(MASTER_KEYS),
+        master_keys=lambda: MASTER_KEYS,
+        providers=Providers(),
+        ask_provider=takes_all,
     )
     return Desk(plane, deps)
 

@@ -67,6 +67,8 @@ class Player:
             made = desk.make("/api/v1/users", user_id=user_id, team_id="red", budget="5/day")
         hook = desk.make("/api/v1/webhooks", url="https://example.org/hook")
         self.key = desk.make("/api/v1/keys", user_id="ann", name="laptop")
+        stored = desk.make("/api/v1/credentials", provider="anthropic", secret="sk-ant-api03-played", name="spare")
+        desk.make("/api/v1/credentials", provider="anthropic", secret="sk-ant-api03-own", user_id="ann")
         self.known: dict[str, Any] = {
             "user_id": "ann",
             "team_id": "red",
@@ -76,6 +78,8 @@ class Player:
             "request_id": "req_1",
             "session_id": "ses_1",
             "webhook_id": hook["webhook_id"],
+            "credential_id": stored["credential_id"],
+            "provider": "anthropic",
         }
         self.described = desk.get("/api/openapi.json")
         schema = schemathesis.openapi.from_dict(self.described)

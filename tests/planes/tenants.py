@@ -79,6 +79,7 @@ def build(desk: Desk) -> World:
             f"{API}/requests": Action.READ_REQUESTS,
             f"{API}/usage?by=model": Action.READ_USAGE,
             f"{API}/usage?by=client": Action.READ_USAGE,
+            f"{API}/credentials": Action.READ_CREDENTIALS,
         }
     )
     amounts = iter(range(111_111, 999_999, 1_111))
@@ -88,10 +89,12 @@ def build(desk: Desk) -> World:
         desk.make(f"{API}/users", user_id=name, role=role, name=f"mark-user-{name}", budget=f"{next(amounts)}/day")
         for team, team_role in teams.items():
             desk.ask("PUT", f"{API}/teams/{team}/members/{quote(name, safe='')}", {"role": team_role})
+        _credential(desk, world, name)
         home = next(iter(sorted(teams, key=lambda team: list(teams).index(team))), "")
         _user(desk, world, name, frozenset(teams), f"{desk.get(_user_path(name))['budgets'][0]['limit']}")
         for team in ("", *(teams if role is Role.MEMBER and Role.MEMBER in teams.values() else ())):
             _key(desk, world, name, team or home, bool(team), f"{next(amounts)}")
+    _credential(desk, world, "")
     everybody = desk.make(f"{API}/budgets", scope="organisation", amount=f"{next(amounts)}/month")
     world.things.append(_budget(everybody, "", frozenset(), from_above=True))
     return world
@@ -146,6 +149,30 @@ def _user(desk: Desk, world: World, name: str, teams: frozenset[str], amount: st
     )
     budget = desk.get(_user_path(name))["budgets"][0]
     world.things.append(_budget(budget, name, teams, from_above=True))
+
+
+def _credential(desk: Desk, world: World, name: str) -> None:
+    """One's own, or, of nobody, the operator's: no team's role reaches either."""
+    mark = f"mark-credential-{name}"
+    secret = f"sk-ant-api03-{mark.replace(' ', '_')}"
+    made = desk.make(f"{API}/credentials", provider="anthropic", secret=secret, name=mark, user_id=name or None)
+    world.things.append(
+        Thing(
+            "credential",
+            f"{API}/credentials/{made['credential_id']}",
+            f'"{mark}"',
+            name,
+            frozenset(),
+            Action.READ_CREDENTIALS,
+            Action.WRITE_CREDENTIALS,
+            (
+                ("PATCH", "", {"name": mark}),
+                ("PUT", "/secret", {"secret": f"{secret}-again"}),
+                ("POST", "/test", None),
+                ("DELETE", "", None),
+            ),
+        )
+    )
 
 
 def _budget(budget: dict[str, Any], user_id: str, teams: frozenset[str], *, from_above: bool = False) -> Thing:

@@ -58,6 +58,9 @@ class Book:
     async def adopt(self) -> None:
         self.adopted += 1
 
+    def host_of(self, name: str) -> str | None:
+        return None
+
 
 @pytest.fixture
 def book() -> Book:

@@ -133,6 +133,18 @@ class Fleet:
     def rows(self) -> Sequence[dict[str, Any]]:
         return self._rows
 
+    def host_of(self, name: str) -> str | None:
+        """What credentials for a provider are bound to; the embedded model takes none."""
+        found = self.named(name)
+        return None if found is None else found.origin.address
+
+    def named(self, name: str) -> Provider | None:
+        """A provider that takes credentials."""
+        for provider in self.providers:
+            if provider.name == name and provider.kind in KINDS:
+                return provider
+        return None
+
     def faults(self, rows: Sequence[ProviderRow]) -> Sequence[tuple[str, str, str]]:
         """Why such declared providers could not be called: name, field, reason."""
         return [(row.name, *fault) for row in rows if (fault := self._fault(row)) is not None]

@@ -18,15 +18,18 @@ from fastapi import FastAPI
 
 from tollhouse.app import privacy, sign_in, standing
 from tollhouse.app import providers as setup
+from tollhouse.app.asker import CredentialAsker
 from tollhouse.app.chat import pinned
 from tollhouse.app.fleet import Fleet
 from tollhouse.app.identity import schemes
 from tollhouse.app.notices import Herald
 from tollhouse.app.store import Store
+from tollhouse.app.vaulting import credential_options, read_master_keys, vault_warnings
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.rates import ManagementOptions
 from tollhouse.controlplane.sign_in.inviting import first_owner
+from tollhouse.controlplane.vault import look
 from tollhouse.dataplane.accounts import Accounts, MoneyOptions
 from tollhouse.dataplane.exchange import Exchange
 from tollhouse.dataplane.forward_auth import who
@@ -57,7 +60,6 @@ from tollhouse.terms.people import BudgetWindow, VirtualKey
 from tollhouse.upstream.local import LocalModel
 from tollhouse.upstream.pool import Pool, PoolOptions
 from tollhouse.upstream.providers import Provider
-from tollhouse.vault import Vault
 from tollhouse.workers import Follower, Shipper, ShipperOptions, StrangerGate, Upkeep
 
 DIALECTS: tuple[Dialect, ...] = (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS, PAGE)
@@ -75,13 +77,13 @@ class House:
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
         self.store = store
+        self.vault = store.vault
         self.local: LocalModel | None = None
         self.sessions: SessionFinder | None = None
         """Who is signed in; None: nobody can."""
         self.setup_token: str | None = None
         """Makes its holder the first owner; for who started this, and nobody's log."""
         self.board = Board()
-        self.vault = Vault()
         self.started_ns = time.time_ns()
         self.base_url = ""
         """Set by who serves."""
@@ -99,6 +101,7 @@ class House:
     async def start(self) -> None:
         """Everything up to the listeners. Raises TollhouseError with what is wrong and what to do."""
         settings, store = self.settings, self.store
+        await store.database.run(lambda connection: look(connection, self.vault))
         self.herald = Herald(settings, store, self.board, self.vault)
         self.fleet = Fleet(settings, store)
         others = await self.fleet.read()
@@ -175,9 +178,8 @@ class House:
     @property
     def warnings(self) -> list[str]:
         """What the operator should know of, once it has started."""
-        if self.providers:
-            return [*self.fleet.warnings, *self.herald.warnings]
-        return [*self.fleet.warnings, *self.herald.warnings, NO_PROVIDER]
+        found = [*self.fleet.warnings, *self.herald.warnings, *vault_warnings(self.settings, self.vault)]
+        return found if self.providers else [*found, NO_PROVIDER]
 
     @property
     def providers(self) -> tuple[Provider, ...]:
@@ -306,6 +308,9 @@ class House:
                 doorkeeper=self.doorkeeper,
                 who=partial(who, self.plane),
                 timezone=self.settings.money.timezone,
+                master_keys=partial(read_master_keys, self.settings),
+                credentials=credential_options(self.settings),
+                ask_provider=CredentialAsker(self.settings, self.fleet, self.pool),
                 options=ManagementOptions(**self.settings.management.model_dump()),
             )
         )

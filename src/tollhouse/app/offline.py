@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tollhouse.app import providers as setup
 from tollhouse.app.fleet import Fleet, at_rest
 from tollhouse.app.notices import HooksAtRest
 from tollhouse.app.store import Store
+from tollhouse.app.vaulting import credential_options, read_master_keys
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.ports import BudgetStanding
@@ -21,7 +23,8 @@ from tollhouse.storage.image import load_image
 from tollhouse.storage.providers import all_providers
 from tollhouse.terms.people import Budget
 from tollhouse.terms.providers import ProviderRow
-from tollhouse.vault import Vault
+from tollhouse.upstream.origin import address_of
+from tollhouse.upstream.providers import parse_base_url
 
 
 class StoredBudgets:
@@ -47,6 +50,13 @@ class ProvidersAtRest:
 
     def rows(self) -> Sequence[dict[str, Any]]:
         return [*map(at_rest, setup.provider_rows(self._fleet.settings)), *map(at_rest, self._declared)]
+
+    def host_of(self, name: str) -> str | None:
+        for row in self.rows():
+            if row["name"] == name:
+                address = parse_base_url(row["base_url"], where="base_url", allow_plain_http=True)
+                return address_of(address.scheme, address.host, address.port)
+        return None
 
     async def adopt(self) -> None:
         self._declared = await self._fleet.store.database.read(all_providers)
@@ -81,9 +91,12 @@ async def offline_api(settings: Settings) -> AsyncIterator[FastAPI]:
                 ready=lambda: "no server runs",
                 metrics=lambda: b"",
                 providers=providers,
-                hooks=HooksAtRest(settings, Vault()),
+                hooks=HooksAtRest(settings, store.vault),
                 timezone=settings.money.timezone,
                 capture_days=settings.capture.max_days,
+                vault=store.vault,
+                master_keys=partial(read_master_keys, settings),
+                credentials=credential_options(settings),
             )
         )
     finally:

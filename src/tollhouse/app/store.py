@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from tollhouse.app.vaulting import read_master_keys
 from tollhouse.journal import Journal, JournalOptions
 from tollhouse.rules.budgets import TIMELESS, parse_budget
 from tollhouse.settings import Settings, database_url
@@ -16,6 +17,7 @@ from tollhouse.storage.home import Home
 from tollhouse.storage.ledger import SqlLedger
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
 from tollhouse.terms.people import Budget
+from tollhouse.vault import Vault
 from tollhouse.workers import RecoveryReport, recover
 
 
@@ -36,6 +38,7 @@ class Store:
         with ExitStack() as opened:
             self.home.open()
             opened.callback(self.home.close)
+            self.vault = Vault(read_master_keys(self.settings))
             self.database = Database.open(database_url(self.settings) or self.home.database, self._bounds())
             opened.callback(self.database.close)
             used = self.database.run_sync(directory.anybody)

@@ -9,6 +9,7 @@ from tollhouse import __version__
 from tollhouse.controlplane import (
     budgets,
     contents,
+    credentials,
     declarations,
     keys,
     litellm,
@@ -16,6 +17,7 @@ from tollhouse.controlplane import (
     me,
     members,
     minting,
+    my_credentials,
     notices,
     plans,
     problems,
@@ -24,6 +26,7 @@ from tollhouse.controlplane import (
     system,
     teams,
     users,
+    vault,
     webhooks,
 )
 from tollhouse.controlplane.access import Gate
@@ -43,6 +46,8 @@ ROUTERS = (
     oidc.router,
     pages.router,
     me.router,
+    my_credentials.router,
+    credentials.router,
     users.router,
     teams.router,
     members.router,
@@ -58,6 +63,7 @@ ROUTERS = (
     providers.router,
     webhooks.router,
     notices.router,
+    vault.router,
 )
 
 

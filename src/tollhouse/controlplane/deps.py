@@ -3,12 +3,14 @@
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
+from tollhouse.controlplane.credential_terms import DEFAULTS as CREDENTIAL_DEFAULTS
+from tollhouse.controlplane.credential_terms import AskProvider, CredentialOptions
 from tollhouse.controlplane.hooks import Hooks, NoHooks
 from tollhouse.controlplane.problems import Problem
 from tollhouse.controlplane.rates import DEFAULTS, ManagementOptions
@@ -20,7 +22,7 @@ from tollhouse.terms.errors import Refusal
 from tollhouse.terms.notices import Notice
 from tollhouse.terms.people import VirtualKey
 from tollhouse.terms.providers import ProviderRow
-from tollhouse.vault import Vault
+from tollhouse.vault import MasterKeys, Vault
 
 MAX_BODY_BYTES = 1 << 20
 """Largest body of a management request; the largest legitimate one (metadata) is a few kilobytes."""
@@ -47,6 +49,10 @@ class ProviderBook(Protocol):
         """Read the declared ones again and use them; calls under way finish as they began."""
         ...
 
+    def host_of(self, name: str) -> str | None:
+        """Scheme, host and port of a provider, to which credentials for it are bound; None: it takes none."""
+        ...
+
 
 class NoProviders:
     """Where nothing can be called."""
@@ -60,9 +66,11 @@ class NoProviders:
     async def adopt(self) -> None:
         """Nobody to tell."""
 
+    def host_of(self, name: str) -> str | None:
+        return None
+
 
 _NO_PROVIDERS = NoProviders()
-_NO_VAULT = Vault()
 _NO_HOOKS = NoHooks()
 
 
@@ -108,6 +116,9 @@ class ControlDeps:
     who             who a request belongs to on the data plane; refuses everybody where there is none
     timezone        whose calendar a new budget follows when nobody says
     options         bounds of this API
+    master_keys     reads the master keys anew from where the settings say; None: nobody says
+    credentials     bounds of stored credentials
+    ask_provider    asks a provider whether it takes a credential; None: nothing runs that could
     also            what else belongs into the transaction of a change
     """
 
@@ -128,7 +139,7 @@ class ControlDeps:
     metrics_open: bool = False
     doorkeeper: Doorkeeper | None = None
     notify: Callable[[Notice], None] = _nobody_told
-    vault: Vault = _NO_VAULT
+    vault: Vault = field(default_factory=Vault)
     capture_days: int = 30
     captured: Callable[[], Awaitable[None]] = _nothing_to_ship
     hooks: Hooks = _NO_HOOKS
@@ -136,6 +147,9 @@ class ControlDeps:
     timezone: str = "UTC"
     max_body_bytes: int = MAX_BODY_BYTES
     options: ManagementOptions = DEFAULTS
+    master_keys: Callable[[], MasterKeys] | None = None
+    credentials: CredentialOptions = CREDENTIAL_DEFAULTS
+    ask_provider: AskProvider | None = None
     also: Callable[[Connection], None] | None = None
     now_ns: Callable[[], int] = time.time_ns
     monotonic: Callable[[], float] = time.monotonic

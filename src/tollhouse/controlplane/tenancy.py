@@ -22,6 +22,7 @@ READING = {
     Action.WRITE_KEYS: Action.READ_KEYS,
     Action.WRITE_BUDGETS: Action.READ_BUDGETS,
     Action.WRITE_SESSIONS: Action.READ_SESSIONS,
+    Action.WRITE_CREDENTIALS: Action.READ_CREDENTIALS,
 }
 """Who may not do the second with a thing does not learn by the first that it is there."""
 

@@ -58,6 +58,9 @@ class Action(StrEnum):
     READ_NOTICES = "notices:read"
     READ_WEBHOOKS = "webhooks:read"
     WRITE_WEBHOOKS = "webhooks:write"
+    READ_CREDENTIALS = "credentials:read"
+    WRITE_CREDENTIALS = "credentials:write"
+    ROTATE_VAULT = "vault:rotate"
     DECLARE = "declarations:write"
     """Apply a file: what it names becomes read-only elsewhere."""
 
@@ -89,6 +92,9 @@ _TABLE: Final[dict[Action, tuple[Reach, ...]]] = {
     Action.READ_NOTICES: (_ALL, _ALL, _NONE, _NONE, _NONE),
     Action.READ_WEBHOOKS: (_ALL, _ALL, _NONE, _NONE, _NONE),
     Action.WRITE_WEBHOOKS: (_ALL, _ALL, _NONE, _NONE, _NONE),
+    Action.READ_CREDENTIALS: (_ALL, _ALL, _OWN, _ALL, _NONE),
+    Action.WRITE_CREDENTIALS: (_ALL, _ALL, _OWN, _NONE, _NONE),
+    Action.ROTATE_VAULT: (_ALL, _NONE, _NONE, _NONE, _NONE),
     Action.DECLARE: (_ALL, _NONE, _NONE, _NONE, _NONE),
 }
 MATRIX: Final[Mapping[Role, Mapping[Action, Reach]]] = MappingProxyType(

@@ -21,6 +21,7 @@ from tollhouse.settings.management import Management
 from tollhouse.settings.notices import Anomalies, Notices, WebhookSettings
 from tollhouse.settings.sections import Listen, Local, Money, ProviderSettings, Storage, Upstream
 from tollhouse.settings.sign_in import SignIn
+from tollhouse.settings.vault import Vault
 from tollhouse.terms.errors import SettingsError
 
 
@@ -57,6 +58,7 @@ class Settings(BaseSettings):
     notices: Notices = Notices()
     anomalies: Anomalies = Anomalies()
     sign_in: SignIn = SignIn()
+    vault: Vault = Vault()
     master_key: str = Field("", repr=False)
     management: Management = Management()
     metrics_open: bool = False

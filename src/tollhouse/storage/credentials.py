@@ -1,9 +1,10 @@
 """Stored credentials: plain functions of a Connection, as in `directory`. `sealed` is only ever handed on."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, or_, select, update
 
 from tollhouse.storage.credential_tables import credential_users, credentials
 from tollhouse.storage.rows import page
@@ -63,6 +64,81 @@ def assignments(connection: Connection, user_id: str | None) -> tuple[tuple[str,
         query = query.where(credential_users.c.user_id == user_id)
     found = connection.execute(query.order_by(credential_users.c.user_id, credential_users.c.credential_id))
     return tuple((row.user_id, row.credential_id) for row in found)
+
+
+def own_credential(connection: Connection, user_id: str, provider: str) -> Credential | None:
+    """The one a user stored for a provider; there is one at most."""
+    found = list_credentials(connection, credentials.c.user_id == user_id, credentials.c.provider == provider, limit=1)
+    return found[0] if found else None
+
+
+def count_own(connection: Connection, user_id: str) -> int:
+    return connection.scalar(select(func.count()).where(credentials.c.user_id == user_id)) or 0
+
+
+def managed_named(connection: Connection, name: str) -> tuple[Credential, ...]:
+    """The operator's of this id or name; of a name there may be several."""
+    mine = credentials.c.user_id == ""
+    named = or_(credentials.c.credential_id == name, credentials.c.name == name)
+    return list_credentials(connection, mine, named)
+
+
+def same_secret(connection: Connection, credential: Credential) -> Credential | None:
+    """Another one of the same user (or the operator), provider and secret."""
+    column = credentials.c
+    where = (
+        column.user_id == credential.user_id,
+        column.provider == credential.provider,
+        column.fingerprint == credential.fingerprint,
+        column.credential_id != credential.credential_id,
+    )
+    found = list_credentials(connection, *where, limit=1)
+    return found[0] if found else None
+
+
+def assign(connection: Connection, credential: Credential, user_id: str, now_ns: int) -> None:
+    """Send this user's calls to its provider with this one, instead of the shared one or the one they had."""
+    unassign(connection, user_id, credential.provider)
+    row = {"credential_id": credential.credential_id, "user_id": user_id, "provider": credential.provider}
+    connection.execute(insert(credential_users).values(row | {"created_at_ns": now_ns}))
+
+
+def unassign(connection: Connection, user_id: str, provider: str) -> bool:
+    """False when the user had none of this provider."""
+    theirs = (credential_users.c.user_id == user_id, credential_users.c.provider == provider)
+    return connection.execute(delete(credential_users).where(*theirs)).rowcount == 1
+
+
+def users_assigned(connection: Connection, credential_id: str, *, limit: int) -> tuple[str, ...]:
+    """Whose calls are sent with it, by user id."""
+    column = credential_users.c
+    query = select(column.user_id).where(column.credential_id == credential_id).order_by(column.user_id).limit(limit)
+    return tuple(connection.scalars(query))
+
+
+def assigned_to(connection: Connection, user_id: str) -> tuple[str, ...]:
+    """The providers for which the operator gave this user a credential."""
+    column = credential_users.c
+    return tuple(connection.scalars(select(column.provider).where(column.user_id == user_id).order_by(column.provider)))
+
+
+def forget_user(connection: Connection, user_id: str) -> int:
+    """All that a user stored, and what they were given; how many of their own there were."""
+    connection.execute(delete(credential_users).where(credential_users.c.user_id == user_id))
+    return connection.execute(delete(credentials).where(credentials.c.user_id == user_id)).rowcount
+
+
+def note_used(connection: Connection, used: Mapping[str, int]) -> None:
+    """When each was last used, by id, in nanoseconds; never set back."""
+    if not used:
+        return
+    column = credentials.c
+    later = or_(column.last_used_at_ns.is_(None), column.last_used_at_ns < bindparam("at_ns"))
+    statement = update(credentials).where(column.credential_id == bindparam("used_id"), later)
+    connection.execute(
+        statement.values(last_used_at_ns=bindparam("at_ns")),
+        [{"used_id": credential_id, "at_ns": at_ns} for credential_id, at_ns in used.items()],
+    )
 
 
 def _credential(row: Row[Any]) -> Credential:

@@ -37,6 +37,15 @@ class Origin(msgspec.Struct, frozen=True, eq=False):
     """Where users say: connections go only where this lets them. Such an origin is reached by TLS."""
 
     @property
+    def address(self) -> str:
+        """Scheme, host and port, always all three: what a stored credential is bound to."""
+        return address_of("https" if self.tls else "http", self.host, self.port)
+
+    @property
     def authority(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+def address_of(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

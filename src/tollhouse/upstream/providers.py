@@ -33,6 +33,10 @@ class Kind(msgspec.Struct, frozen=True):
     """Whether the provider stops billing when a stream is cut (vendors' documents, November 2026)."""
     price_provider: str = ""
     """The id of this provider in genai-prices."""
+    models: str = ""
+    """Where it lists its models: the cheapest call that needs a credential."""
+    version: bytes = b""
+    """A header that every request needs, with its CRLF."""
 
 
 KINDS: dict[str, Kind] = {
@@ -46,6 +50,8 @@ KINDS: dict[str, Kind] = {
         strip_path="/v1",
         cancel_stops_billing=True,
         price_provider="anthropic",
+        models="/v1/models?limit=1",
+        version=b"anthropic-version: 2023-06-01\r\n",
     ),
     "openai": Kind(
         base_url="https://api.openai.com/v1",
@@ -59,6 +65,7 @@ KINDS: dict[str, Kind] = {
         default_path="/v1",
         cancel_stops_billing=True,
         price_provider="openai",
+        models="/models",
     ),
 }
 """One kind a vendor. The embedded model has the lanes of all of them (see `Provider.lanes`)."""
@@ -236,3 +243,22 @@ def build_provider(
         price_provider=kinds[0].price_provider if spec.price_provider is None else spec.price_provider,
         credential_hint=spec.credential[-4:] if len(spec.credential) >= 12 else "",
     )
+
+
+def models_request(provider: Provider, credential: str) -> bytes:
+    """The request that lists a provider's models with this credential, which stands in for the provider's own."""
+    kind, origin = KINDS[provider.kind], provider.origin
+    endpoint, suffix = next(iter(kind.paths.items()))
+    path = provider.lanes[endpoint].path.removesuffix(suffix.encode("ascii"))
+    head = b"GET %b%b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%b: %b%b\r\n" % (
+        path,
+        kind.models.encode("ascii"),
+        origin.authority.encode("ascii"),
+        kind.version,
+        kind.auth_header,
+        kind.auth_prefix,
+        credential.encode("ascii"),
+    )
+    if origin.proxy is not None and origin.tls is None and origin.proxy.authorization:
+        head += b"proxy-authorization: " + origin.proxy.authorization + b"\r\n"
+    return head + b"\r\n"

@@ -8,14 +8,15 @@ far fewer than the 2**32 data keys at which NIST SP 800-38D (8.3) would have it 
 """
 
 import secrets
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tollhouse.terms.errors import VaultError
 from tollhouse.vault.master_keys import KEY_BYTES, MasterKeys
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 FORMAT: Final = 1
 NONCE_BYTES: Final = 12
@@ -51,7 +52,7 @@ def seal(keys: MasterKeys, secret: bytes, binding: Binding) -> bytes:
     bound = _encode(binding)
     data_key = secrets.token_bytes(KEY_BYTES)
     nonce = secrets.token_bytes(NONCE_BYTES)
-    encrypted = AESGCM(data_key).encrypt(nonce, secret, bound)
+    encrypted = _cipher(data_key).encrypt(nonce, secret, bound)
     return _wrapped(keys, data_key, bound, nonce, encrypted)
 
 
@@ -60,10 +61,10 @@ def unseal(keys: MasterKeys, sealed: bytes, binding: Binding) -> bytes:
     envelope = read(sealed)
     bound = _encode(binding)
     data_key = _data_key(keys, envelope, bound)
-    try:
-        return AESGCM(data_key).decrypt(envelope.nonce, envelope.encrypted, bound)
-    except InvalidTag:
-        raise VaultError(f"the stored secret {binding.record} is damaged") from None
+    secret = _opened(data_key, envelope.nonce, envelope.encrypted, bound)
+    if secret is None:
+        raise VaultError(f"the stored secret {binding.record} is damaged")
+    return secret
 
 
 def rewrap(keys: MasterKeys, sealed: bytes, binding: Binding) -> bytes:
@@ -87,7 +88,7 @@ def read(sealed: bytes) -> Envelope:
 
 def _wrapped(keys: MasterKeys, data_key: bytes, bound: bytes, nonce: bytes, encrypted: bytes) -> bytes:
     key_nonce = secrets.token_bytes(NONCE_BYTES)
-    wrapped_key = AESGCM(keys[keys.current]).encrypt(key_nonce, data_key, bound)
+    wrapped_key = _cipher(keys[keys.current]).encrypt(key_nonce, data_key, bound)
     return _encode(Envelope(FORMAT, keys.current, key_nonce, wrapped_key, nonce, encrypted))
 
 
@@ -97,10 +98,26 @@ def _data_key(keys: MasterKeys, envelope: Envelope, bound: bytes) -> bytes:
         raise VaultError(
             f"a stored secret is sealed under master key {envelope.version}, which is not configured (here: {here})"
         )
-    try:
-        return AESGCM(keys[envelope.version]).decrypt(envelope.key_nonce, envelope.wrapped_key, bound)
-    except InvalidTag:
+    data_key = _opened(keys[envelope.version], envelope.key_nonce, envelope.wrapped_key, bound)
+    if data_key is None or len(data_key) != KEY_BYTES:
         raise VaultError(
             "a stored secret does not open: another master key sealed it, it was changed, or it is bound to another "
             "tenant, record, provider or host"
-        ) from None
+        )
+    return data_key
+
+
+def _opened(key: bytes, nonce: bytes, encrypted: bytes, bound: bytes) -> bytes | None:
+    """None when it is not what this key sealed, bound to this."""
+    from cryptography.exceptions import InvalidTag  # noqa: PLC0415  first use: keeps it out of a start
+
+    try:
+        return _cipher(key).decrypt(nonce, encrypted, bound)
+    except (InvalidTag, ValueError):  # the latter for a nonce of another length
+        return None
+
+
+def _cipher(key: bytes) -> "AESGCM":
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415  as above
+
+    return AESGCM(key)

@@ -9,6 +9,8 @@ class Vault:
 
     def __init__(self, keys: MasterKeys = NO_KEYS) -> None:
         self.keys = keys
+        self.unopened = 0
+        """Stored secrets that these do not open, when last counted."""
 
     @property
     def ready(self) -> bool:
@@ -27,6 +29,7 @@ class Vault:
         """Under the current master key. Raises VaultError as `unseal`."""
         return rewrap(self.keys, sealed, binding)
 
-    def is_current(self, sealed: bytes) -> bool:
-        """Whether it lies under the current master key. Raises VaultError for what is no envelope."""
-        return read(sealed).version == self.keys.current
+
+def version_of(sealed: bytes) -> int:
+    """The master key an envelope lies under. Raises VaultError for what is none."""
+    return read(sealed).version

@@ -1,0 +1,332 @@
+"""Stored credentials over the management API: who may, what is told, and that no secret ever comes out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from tests.planes.browsing import GOOD, Browser
+from tests.planes.control import HOSTS, SECRET, START_NS, Desk, Providers, open_desk
+from tollhouse.controlplane.access import Caller
+from tollhouse.controlplane.credential_terms import CredentialOptions, ProviderWord
+from tollhouse.controlplane.credential_tests import scrubbed
+from tollhouse.controlplane.storing import fingerprint
+from tollhouse.storage import credentials as stored
+from tollhouse.storage.database import Database
+from tollhouse.storage.schema import metadata
+from tollhouse.terms.errors import Refusal
+from tollhouse.terms.people import Role
+from tollhouse.vault import Binding, Vault
+
+MINE = "/api/v1/me/credentials"
+ALL = "/api/v1/credentials"
+FIRST = "sk-ant-api03-first-secret-0123456789-WXYZ"
+SECOND = "sk-ant-api03-other-secret-9876543210-KLMN"
+ANN = Caller(Role.MEMBER, "ann")
+BOB = Caller(Role.MEMBER, "bob")
+
+
+@pytest.fixture
+def desk(location: str) -> Iterator[Desk]:
+    """Ann has a virtual key; Bob has nothing."""
+    opened = open_desk(location)
+    for user_id in ("ann", "bob"):
+        opened.make("/api/v1/users", user_id=user_id)
+    yield opened
+    opened.deps.database.close()
+
+
+def store(desk: Desk, secret: str = FIRST, provider: str = "anthropic", caller: Caller = ANN, **more: Any) -> Any:
+    answer = desk.ask("PUT", f"{MINE}/{provider}", {"secret": secret, **more}, caller=caller)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def row(desk: Desk, credential_id: str) -> Any:
+    found = desk.deps.database.run_sync(lambda connection: stored.get_credential(connection, credential_id))
+    assert found is not None
+    return found
+
+
+def opened(desk: Desk, credential_id: str) -> str:
+    one = row(desk, credential_id)
+    binding = Binding(one.org_id, one.credential_id, one.provider, one.host)
+    return desk.deps.vault.unseal(one.sealed, binding).decode()
+
+
+def test_one_stores_looks_replaces_and_removes(desk: Desk) -> None:
+    told = store(desk, f"  {FIRST}\n", name="mine")
+    assert told == {
+        "credential_id": told["credential_id"],
+        "provider": "anthropic",
+        "user_id": "ann",
+        "name": "mine",
+        "host": HOSTS["anthropic"],
+        "base_url": None,
+        "kind": "anthropic_api",
+        "hint": "WXYZ",
+        "fingerprint": fingerprint(SECRET, FIRST),
+        "stored_by": "ann",
+        "stored_at": told["stored_at"],
+        "last_used_at": None,
+        "refused_at": None,
+    }
+    assert opened(desk, told["credential_id"]) == FIRST
+    assert desk.plane.image.credentials[0].sealed == row(desk, told["credential_id"]).sealed  # effective already
+    listed = desk.get(MINE, caller=ANN)
+    assert listed == {"items": [told], "assigned": [], "providers": ["anthropic", "openai"], "can_store": True}
+    again = store(desk, SECOND)
+    assert (again["credential_id"], again["name"], again["hint"]) == (told["credential_id"], "mine", "KLMN")
+    assert opened(desk, told["credential_id"]) == SECOND
+    assert desk.ask("DELETE", f"{MINE}/anthropic", caller=ANN).status_code == 204
+    assert desk.get(MINE, caller=ANN)["items"] == []
+    assert desk.plane.image.credentials == ()
+    desk.problem(404, "DELETE", f"{MINE}/anthropic", caller=ANN)
+
+
+def test_a_key_may_look_but_not_store(desk: Desk) -> None:
+    key = desk.make("/api/v1/keys", user_id="ann")["key"]
+    told = store(desk)
+    assert desk.get(MINE, bearer=key)["items"] == [told]
+    for method, path, body in (
+        ("PUT", f"{MINE}/anthropic", {"secret": SECOND}),
+        ("DELETE", f"{MINE}/anthropic", None),
+        ("POST", f"{MINE}/anthropic/test", None),
+        ("GET", ALL, None),
+        ("GET", f"{ALL}/{told['credential_id']}", None),
+    ):
+        assert desk.problem(403, method, path, body, bearer=key)["code"] == "owner_only"
+    assert desk.problem(400, "PUT", f"{MINE}/anthropic", {"secret": SECOND})["code"] == "session_only"
+
+
+def test_a_session_stores_only_from_a_page_of_ours(desk: Desk) -> None:
+    browser = Browser(desk)
+    invited = desk.make("/api/v1/invitations", email="carl@example.org")
+    browser.done("POST", "/api/v1/invitations/accept", {"token": invited["token"], "password": GOOD})
+    body = {"secret": FIRST}
+    assert browser.problem(403, "PUT", f"{MINE}/anthropic", body, headers={"origin": "https://evil.example"})
+    assert browser.problem(403, "PUT", f"{MINE}/anthropic", body, headers={"x-csrf-token": "x"})
+    assert browser.done("PUT", f"{MINE}/anthropic", body)["hint"] == "WXYZ"
+
+
+@pytest.mark.parametrize(
+    ("secret", "code", "words"),
+    [
+        ("sk-ant-oat01-abcdefgh", "not_an_api_key", "subscription"),
+        ("Bearer sk-ant-ort01-abcdefgh", "not_an_api_key", "subscription"),
+        ("sessionKey=sk-ant-sid01-abcdefgh", "not_an_api_key", "subscription"),
+        ("sk-ant-admin01-abcdefgh", "not_an_api_key", "admin"),
+        ("   ", "not_an_api_key", "empty"),
+        ("sk-ant-api03-a\r\nx-evil: 1", "invalid_request", "header"),
+        ("sk-ant-api03-é", "invalid_request", "header"),
+        ("sk-ant-api03-" + "x" * 5_000, "invalid_request", "bytes"),
+    ],
+)
+def test_what_is_no_api_key_is_refused_with_the_way_out_and_not_repeated(
+    desk: Desk, secret: str, code: str, words: str
+) -> None:
+    problem = desk.problem(400, "PUT", f"{MINE}/anthropic", {"secret": secret}, caller=ANN)
+    assert (problem["code"], problem["field"]) == (code, "secret")
+    assert words in problem["detail"]
+    assert "abcdefgh" not in str(problem)
+    assert "x-evil" not in str(problem)
+    assert desk.get(MINE, caller=ANN)["items"] == []
+
+
+def test_a_body_that_is_wrong_does_not_come_back(desk: Desk) -> None:
+    for body in ({"secret": [FIRST]}, {"secret": FIRST, "more": FIRST}, {"secret": FIRST, "name": FIRST * 9}):
+        answer = desk.ask("PUT", f"{MINE}/anthropic", body, caller=ANN)
+        assert answer.status_code == 400
+        assert "first-secret" not in answer.text
+
+
+def test_nothing_is_stored_without_a_master_key(desk: Desk) -> None:
+    bare = desk.with_deps(vault=Vault())
+    problem = bare.problem(409, "PUT", f"{MINE}/anthropic", {"secret": FIRST}, caller=ANN)
+    assert problem["code"] == "no_master_key"
+    assert "tollhouse vault init" in problem["detail"]
+    assert bare.problem(409, "POST", ALL, {"provider": "anthropic", "secret": FIRST})["code"] == "no_master_key"
+    assert bare.get(MINE, caller=ANN)["can_store"] is False
+    assert desk.get(ALL)["items"] == []
+
+
+def test_a_provider_must_be_there_and_take_credentials(desk: Desk) -> None:
+    for name in ("nobody", "local"):
+        assert desk.problem(404, "PUT", f"{MINE}/{name}", {"secret": FIRST}, caller=ANN)["code"] == "not_found"
+        assert desk.problem(400, "POST", ALL, {"provider": name, "secret": FIRST})["field"] == "provider"
+
+
+def test_an_endpoint_of_ones_own_is_refused_unless_allowed(desk: Desk) -> None:
+    body = {"secret": FIRST, "base_url": "https://llm.example"}
+    assert desk.problem(403, "PUT", f"{MINE}/anthropic", body, caller=ANN)["code"] == "own_base_url"
+
+
+def test_one_stores_so_many_and_no_more(desk: Desk) -> None:
+    narrow = desk.with_deps(credentials=CredentialOptions(per_user=1))
+    store(narrow)
+    store(narrow, SECOND)
+    problem = narrow.problem(409, "PUT", f"{MINE}/openai", {"secret": "sk-proj-0123456789"}, caller=ANN)
+    assert problem["code"] == "too_many_credentials"
+    answer = narrow.problem(409, "POST", ALL, {"provider": "openai", "secret": "sk-proj-01", "user_id": "ann"})
+    assert answer["code"] == "too_many_credentials"
+
+
+def test_others_credentials_are_not_there(desk: Desk) -> None:
+    path = f"{ALL}/{store(desk)['credential_id']}"
+    for method, tail, body in (
+        ("GET", "", None),
+        ("PATCH", "", {"name": "x"}),
+        ("PUT", "/secret", {"secret": SECOND}),
+        ("POST", "/test", None),
+        ("DELETE", "", None),
+    ):
+        assert desk.problem(404, method, path + tail, body, caller=BOB)["code"] == "not_found"
+    assert desk.get(ALL, caller=BOB)["items"] == desk.get(f"{ALL}?user=ann", caller=BOB)["items"] == []
+    desk.problem(403, "POST", ALL, {"provider": "openai", "secret": FIRST}, caller=BOB)  # the operator's
+    body = {"provider": "openai", "secret": FIRST, "user_id": "ann"}
+    desk.problem(404, "POST", ALL, body, caller=BOB)
+    assert desk.get(ALL, caller=ANN)["items"] == desk.get(ALL)["items"]
+
+
+def test_the_operator_stores_assigns_and_takes_back(desk: Desk) -> None:
+    made = desk.make(ALL, provider="anthropic", secret=FIRST, name="pool")
+    assert made["credential_id"].startswith("cred_")
+    assert made["user_id"] is None
+    taken = desk.problem(409, "POST", ALL, {"provider": "anthropic", "secret": FIRST, "name": "other"})
+    assert taken["code"] == "same_secret"
+    assert desk.problem(409, "POST", ALL, {"provider": "openai", "secret": SECOND, "name": "pool"})["field"] == "name"
+    path, body = "/api/v1/users/ann/credentials/anthropic", {"credential_id": made["credential_id"]}
+    assert desk.ask("PUT", path, body).json() == {"user_id": "ann", "provider": "anthropic", **body}
+    assert desk.plane.image.assigned == (("ann", made["credential_id"]),)
+    assert desk.get(f"{ALL}/{made['credential_id']}")["assigned_to"] == ["ann"]
+    assert desk.get(MINE, caller=ANN)["assigned"] == ["anthropic"]
+    desk.problem(404, "GET", f"{ALL}/{made['credential_id']}", caller=ANN)  # given to, not theirs
+    desk.problem(403, "PUT", path, body, caller=ANN)
+    desk.problem(404, "PUT", "/api/v1/users/nobody/credentials/anthropic", body)
+    desk.problem(400, "PUT", "/api/v1/users/ann/credentials/openai", body)
+    own = store(desk, SECOND)
+    desk.problem(400, "PUT", path, {"credential_id": own["credential_id"]})
+    assert desk.ask("DELETE", path).status_code == 204
+    desk.problem(404, "DELETE", path)
+    desk.ask("PUT", path, body)
+    assert desk.ask("DELETE", f"{ALL}/{made['credential_id']}").status_code == 204
+    assert desk.plane.image.assigned == ()
+
+
+def test_the_operator_stores_for_a_user_once(desk: Desk) -> None:
+    body = {"provider": "anthropic", "secret": FIRST, "user_id": "ann"}
+    made = desk.make(ALL, **body)
+    assert made["credential_id"].startswith("own_")
+    assert desk.problem(409, "POST", ALL, {**body, "secret": SECOND})["code"] == "credential_exists"
+    desk.problem(404, "POST", ALL, {**body, "user_id": "nobody"})
+    replaced = desk.ask("PUT", f"{ALL}/{made['credential_id']}/secret", {"secret": SECOND})
+    assert replaced.json()["hint"] == "KLMN"
+    assert desk.get(MINE, caller=ANN)["items"][0]["hint"] == "KLMN"
+
+
+def test_an_edit_meets_the_version_that_was_read(desk: Desk) -> None:
+    made = desk.make(ALL, provider="anthropic", secret=FIRST, name="pool")
+    path = f"{ALL}/{made['credential_id']}"
+    tag = desk.ask("GET", path).headers["etag"]
+    used = {made["credential_id"]: START_NS}
+    desk.deps.database.run_sync(lambda connection: stored.note_used(connection, used))
+    assert desk.ask("PATCH", path, {"name": "b"}, headers={"if-match": tag}).status_code == 200  # use is no edit
+    assert desk.ask("PUT", f"{path}/secret", {"secret": SECOND}, headers={"if-match": tag}).status_code == 412
+    assert desk.ask("DELETE", path, headers={"if-match": tag}).status_code == 412
+
+
+def test_it_is_bound_to_where_its_provider_was(desk: Desk) -> None:
+    told = store(desk)
+    moved = Providers()
+    moved.hosts["anthropic"] = "https://elsewhere.example:443"
+    elsewhere = desk.with_deps(providers=moved)
+    problem = elsewhere.problem(409, "POST", f"{MINE}/anthropic/test", caller=ANN)
+    assert problem["code"] == "provider_moved"
+    assert "https://elsewhere.example:443" in problem["detail"]
+    assert store(elsewhere)["host"] == "https://elsewhere.example:443"  # stored again, it is meant for there
+    assert elsewhere.ask("POST", f"{MINE}/anthropic/test", caller=ANN).status_code == 200
+    assert opened(desk, told["credential_id"]) == FIRST
+
+
+def test_a_test_shows_the_providers_words_without_the_secret(desk: Desk) -> None:
+    asked: list[tuple[str, ...]] = []
+    word = ProviderWord(401, f"Incorrect API key provided: {FIRST}. \x1b[31mFind {FIRST[:20]} …\n" + "x" * 900, 12.5)
+
+    async def ask(*what: str) -> ProviderWord:
+        asked.append(what)
+        return word
+
+    scripted = desk.with_deps(ask_provider=ask)
+    told = store(scripted)
+    found = scripted.make_as(ANN, f"{MINE}/anthropic/test")
+    assert asked == [("user ann", "anthropic", HOSTS["anthropic"], FIRST)]
+    assert (found["ok"], found["status"], found["host"]) == (False, 401, HOSTS["anthropic"])
+    assert found["message"].startswith("Incorrect API key provided: …")
+    assert len(found["message"]) <= 500
+    assert "\x1b" not in found["message"]
+    assert "first-secret" not in found["message"]
+    assert desk.get(MINE, caller=ANN)["items"][0]["refused_at"] is not None
+    word = ProviderWord(200, "", 3.0)
+    assert scripted.make_as(ANN, f"{MINE}/anthropic/test")["ok"] is True
+    assert desk.get(MINE, caller=ANN)["items"][0] == told
+    word = ProviderWord(0, "It could not be asked: connection refused", 3.0)
+    assert scripted.make_as(ANN, f"{MINE}/anthropic/test")["ok"] is False
+    assert desk.get(MINE, caller=ANN)["items"][0]["refused_at"] is None  # nobody refused it
+
+
+def test_who_tests_too_often_is_told_when_to_come_back(desk: Desk) -> None:
+    async def too_often(*_what: str) -> ProviderWord:
+        raise Refusal(429, "rate_limited", "Too often.", retry_after_s=7)
+
+    store(desk)
+    answer = desk.with_deps(ask_provider=too_often).ask("POST", f"{MINE}/anthropic/test", caller=ANN)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+    unserved = desk.with_deps(ask_provider=None).problem(503, "POST", f"{MINE}/anthropic/test", caller=ANN)
+    assert unserved["code"] == "no_server"
+
+
+@pytest.mark.parametrize("words", [FIRST, f"key {FIRST[:-4]}****", f"…{FIRST[4:]}", FIRST + FIRST])
+def test_no_part_of_a_secret_is_passed_on(words: str) -> None:
+    assert "first-secret" not in scrubbed(words, FIRST)
+
+
+def test_a_secret_stands_nowhere_but_in_its_envelope(desk: Desk, tmp_path: Path) -> None:
+    """In no answer, header, replayed answer, and in no column of any table."""
+    key = {"idempotency-key": "0f9d6a1c-once"}
+    told = [desk.ask("POST", ALL, {"provider": "anthropic", "secret": FIRST, "name": "pool"}, headers=key)]
+    again = desk.ask("POST", ALL, {"provider": "anthropic", "secret": FIRST, "name": "pool"}, headers=key)
+    assert again.headers["idempotency-replayed"] == "true"
+    path = f"{ALL}/{told[0].json()['credential_id']}"
+    told += [
+        again,
+        desk.ask("PUT", f"{path}/secret", {"secret": SECOND}),
+        desk.ask("PUT", f"{MINE}/openai", {"secret": "sk-proj-third-secret-0123456789"}, caller=ANN),
+        desk.ask("GET", path),
+        desk.ask("GET", ALL),
+        desk.ask("POST", f"{path}/test"),
+        desk.ask("GET", "/api/v1/status"),
+    ]
+    told_text = "".join(answer.text + repr(answer.headers) for answer in told)
+    dump = dumped(desk.deps.database)
+    assert "sealed" in dump
+    assert "pool" in dump
+    for part in ("first-secret", "other-secret", "third-secret"):
+        assert part not in told_text
+        assert part not in dump
+    if desk.deps.database.facts["kind"] == "SQLite":
+        for file in tmp_path.rglob("*"):
+            assert not file.is_file() or b"-secret-0" not in file.read_bytes()
+
+
+def dumped(database: Database) -> str:
+    def query(connection: Any) -> str:
+        return repr(
+            {
+                table.name: [row._asdict() for row in connection.execute(select(table))]
+                for table in metadata.sorted_tables
+            }
+        )
+
+    return database.run_sync(query)
