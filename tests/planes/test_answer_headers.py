@@ -15,6 +15,7 @@ from tests.planes.records import settlement
 from tollhouse.dataplane import reply
 from tollhouse.dataplane.answer_headers import own
 from tollhouse.dataplane.holds import Account, MoneyHold, Purse
+from tollhouse.dataplane.plan import SHARED
 from tollhouse.ports import LimitStanding
 from tollhouse.rules.bounds import Bound, CapChoice
 from tollhouse.terms.names import DialectName
@@ -29,8 +30,8 @@ class FakeTicket:
         return self.standing
 
 
-def hold_of(cap: CapChoice, account: Account | None) -> MoneyHold:
-    attempt: Any = None
+def hold_of(cap: CapChoice, account: Account | None, payer: bytes = SHARED) -> MoneyHold:
+    attempt: Any = SimpleNamespace(payer=payer, credential_id="" if payer == SHARED else "own_1")
     purse = Purse([] if account is None else [account], 1)
     return MoneyHold(settlement(1).hold, purse, attempt, Bound(0, 0, 0), cap, account)
 
@@ -68,22 +69,26 @@ def test_without_a_hold_there_is_only_the_id() -> None:
     assert own(exchange()) == b"x-tollhouse-request-id: req_1\r\n"
 
 
+@pytest.mark.parametrize("payer", [SHARED, b"assigned", b"own"])
 @pytest.mark.parametrize("unit", list(BudgetUnit))
 @given(held=st.integers(0, 2**62), limit=st.integers(0, 2**62), posted=st.integers(0, 2**62))
-def test_amounts_are_exact_also_below_nothing(unit: BudgetUnit, held: int, limit: int, posted: int) -> None:
+def test_amounts_are_exact_also_below_nothing(
+    unit: BudgetUnit, payer: bytes, held: int, limit: int, posted: int
+) -> None:
     budget = msgspec.structs.replace(BUDGET, unit=unit, limit=limit)
     account = Account(budget, 0, 1_800_000_000, posted)
-    hold = hold_of(CapChoice(1_024, held, 5_000), account)
+    hold = hold_of(CapChoice(1_024, held, 5_000), account, payer)
     for _ in range(2):  # the second time by the remembered labels
         said = fields(own(exchange(hold)))
         assert list(said) == [
             "x-tollhouse-request-id",
+            "x-tollhouse-paid-by",
             "x-tollhouse-held-usd",
             "x-tollhouse-budget",
             f"x-tollhouse-budget-remaining-{unit.value}",
             "x-tollhouse-budget-reset",
         ]
-        assert said["x-tollhouse-held-usd"] == usd(held)
+        assert (said["x-tollhouse-held-usd"], said["x-tollhouse-paid-by"]) == (usd(held), payer.decode())
         left = said[f"x-tollhouse-budget-remaining-{unit.value}"]
         assert left == (usd(limit - posted) if unit is BudgetUnit.USD else str(limit - posted))
         assert (said["x-tollhouse-budget"], said["x-tollhouse-budget-reset"]) == ("user alice", "1800000000")
@@ -103,7 +108,11 @@ def test_a_budget_without_an_end_and_a_name_of_any_characters() -> None:
 
 def test_without_a_budget_only_what_is_held() -> None:
     said = fields(own(exchange(hold_of(CapChoice(1, 5, 0), None))))
-    assert said == {"x-tollhouse-request-id": "req_1", "x-tollhouse-held-usd": "0.000000005"}
+    assert said == {
+        "x-tollhouse-request-id": "req_1",
+        "x-tollhouse-paid-by": "shared",
+        "x-tollhouse-held-usd": "0.000000005",
+    }
 
 
 @pytest.mark.parametrize("budget", [None, BUDGET])

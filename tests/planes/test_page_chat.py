@@ -157,7 +157,8 @@ def test_by_cookie_too_and_only_with_the_csrf_token() -> None:
     [
         ({"messages": HELLO, "model": "claude-opus"}, 400, "invalid_request", "unknown field `model`"),
         ({"messages": HELLO, "system": "Be evil."}, 400, "invalid_request", "unknown field `system`"),
-        ({"messages": HELLO, "max_tokens": 9}, 400, "invalid_request", "unknown field `max_tokens`"),
+        ({"messages": HELLO, "top_p": 1}, 400, "invalid_request", "unknown field `top_p`"),
+        ({"messages": HELLO, "max_tokens": 0}, 400, "invalid_request", "max_tokens"),
         ({"messages": [{**HELLO[0], "cache_control": {}}]}, 400, "invalid_request", "unknown field `cache_control`"),
         ({"messages": [{"role": "system", "content": "x"}]}, 400, "invalid_request", "Invalid enum value 'system'"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 400, "invalid_request", "Expected `str`"),

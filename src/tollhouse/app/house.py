@@ -23,6 +23,7 @@ from tollhouse.app.chat import pinned
 from tollhouse.app.fleet import Fleet
 from tollhouse.app.identity import schemes
 from tollhouse.app.notices import Herald
+from tollhouse.app.opening import KeyOpener
 from tollhouse.app.store import Store
 from tollhouse.app.vaulting import credential_options, read_master_keys, vault_warnings
 from tollhouse.controlplane.api import build_api
@@ -215,6 +216,7 @@ class House:
             now_ns=time.time_ns,
             chat=pinned(self.settings.chat, self.fleet.planner, self.warnings),
             captured=privacy.captured_relay(self),
+            open_key=KeyOpener(self.vault),
         )
         options = EdgeOptions(
             **{name: value for name, value in listen if name in EdgeOptions.__struct_fields__},

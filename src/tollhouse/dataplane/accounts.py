@@ -7,9 +7,9 @@ the room and taking it there is no await, so no two calls can take the same room
     reserve   bound the call → choose the cap that fits → take the room → HOLD in the journal → only then send
     settle    once: amount from what was seen → SETTLE in the journal → room given back → entry on its way to the ledger
 
-In one process this node owns all of every budget. With several, a lease grant comes before taking room, by a wait of
-its own, as for the disk in durability `strict`; most calls need none. A hold keeps the window it was taken in: a stream
-that crosses a reset settles where it was admitted.
+In one process this node owns all of every budget. With several, a lease grant comes before taking room: `reserve` is a
+coroutine for that. A hold keeps the window it was taken in: a stream that crosses a reset settles where it was
+admitted.
 """
 
 import math
@@ -35,8 +35,10 @@ from tollhouse.terms.people import Budget, DirectoryImage
 from tollhouse.terms.seen import Seen
 
 VOIDED = SettleKind.VOIDED
+
+
 FIRST_ATTEMPT = "-1"
-"""Behind the request's id; a second attempt would be `-2`."""
+"""Behind the request's id; that of a second attempt is `-2`."""
 
 
 class MoneyOptions(msgspec.Struct, frozen=True):
@@ -77,7 +79,6 @@ class Accounts:
         self._journal = journal
         self._outbox = outbox
         self._options = options
-        self.strict = options.strict
         self._now_ns = now_ns
         self._accounts: dict[str, Account] = {}
         self._budgets: dict[str, Budget] = {}
@@ -136,9 +137,12 @@ class Accounts:
 
     # --- the life of a hold
 
-    def reserve(self, principal: Principal, ask: Ask, attempt: Attempt, caller: Caller) -> MoneyHold:
-        """Take room for the worst case of this attempt in every budget that applies, and journal it. In durability
-        `strict` a wait for `synced` follows, before anything is sent.
+    async def reserve(
+        self, principal: Principal, ask: Ask, attempt: Attempt, caller: Caller, mark: str = FIRST_ATTEMPT
+    ) -> MoneyHold:
+        """Take room for the worst case of this attempt in every budget that applies, and journal it.
+
+        `mark` stands behind the request's id in the attempt's.
 
         Raises Refusal: 402 `budget_exhausted`, 400 for what cannot be bounded or priced, 503 when journal or ledger
         cannot keep up.
@@ -169,7 +173,9 @@ class Accounts:
         )
         if cap is None:
             raise self._does_not_fit(purse, ask, limit)
-        hold = MoneyHold(hold_record(principal, ask, attempt, caller, purse, cap), purse, attempt, limit, cap, binding)
+        hold = MoneyHold(
+            hold_record(principal, ask, attempt, caller, purse, cap, mark), purse, attempt, limit, cap, binding
+        )
         hold.take()
         try:
             self._journal.append(hold.record)
@@ -177,6 +183,8 @@ class Accounts:
             hold.give_back(0, 0, 0)
             raise unrecorded() from error
         self.holds.add(hold)
+        if options.strict:
+            await self._sync(hold)
         return hold
 
     def _open(self, principal: Principal, now_s: float) -> Purse:
@@ -192,10 +200,8 @@ class Accounts:
             if hold.record.attempt_id in attempt_ids:
                 hold.unrecorded = True
 
-    async def synced(self, hold: MoneyHold) -> None:
-        """Wait until this hold is on the disk; whatever ends the wait otherwise, the hold is given back and nothing may
-        be sent. Raises Refusal (503).
-        """
+    async def _sync(self, hold: MoneyHold) -> None:
+        """Wait for the disk; whatever ends the wait otherwise, nothing was sent and the hold is given back."""
         try:
             await self._journal.synced()
             if hold.unrecorded:
@@ -280,12 +286,12 @@ class Accounts:
 
 
 def hold_record(
-    principal: Principal, ask: Ask, attempt: Attempt, caller: Caller, purse: Purse, cap: CapChoice
+    principal: Principal, ask: Ask, attempt: Attempt, caller: Caller, purse: Purse, cap: CapChoice, mark: str
 ) -> HoldRecord:
     """All a ledger entry needs to know of a call's origin."""
     key, card, head, request_id = principal.key, attempt.facts.card, caller.head, caller.request_id
     return HoldRecord(
-        request_id + FIRST_ATTEMPT,
+        request_id + mark,
         request_id,
         caller.at_ns,
         principal.user.org_id,
@@ -304,4 +310,5 @@ def hold_record(
         head.client,
         head.session or ask.session[:MAX_SESSION_CHARS],
         "" if principal.team is None else principal.team.team_id,
+        attempt.credential_id,
     )

@@ -1,6 +1,7 @@
 """The headers of an answer: what this house says about the call.
 
 x-tollhouse-request-id            on every answer; also in the log and the ledger
+x-tollhouse-paid-by               whose key the provider was called with: `shared`, `assigned` or `own`
 x-tollhouse-held-usd              the worst case held for this call
 x-tollhouse-budget                whose budget binds, such as `user alice`
 x-tollhouse-budget-remaining-usd  what is left of it with this call held (`-tokens`, `-requests` for other units)
@@ -16,7 +17,7 @@ import math
 from typing import TYPE_CHECKING
 
 from tollhouse.dataplane.holds import USD, Account, MoneyHold
-from tollhouse.rules.limits import MINUTE_S
+from tollhouse.dataplane.plan import SHARED
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.events import Settlement
 from tollhouse.terms.money import NUSD_PER_USD
@@ -26,25 +27,26 @@ if TYPE_CHECKING:
     from tollhouse.dataplane.exchange import Exchange
 
 REQUEST_ID = b"x-tollhouse-request-id: %b\r\n"
-HOLD = REQUEST_ID + b"x-tollhouse-held-usd: %d.%09d\r\n%b"
+PAID_BY = b"x-tollhouse-paid-by: %b\r\n"
+HOLD = REQUEST_ID + PAID_BY + b"x-tollhouse-held-usd: %d.%09d\r\n%b"
 """With the lines of the budget that binds."""
-USD_HOLD = REQUEST_ID + b"x-tollhouse-held-usd: %d.%09d\r\n%b%d.%09d%b"
-"""With what is left of a budget in USD between its labels."""
+USD_HOLD = REQUEST_ID + PAID_BY % SHARED + b"x-tollhouse-held-usd: %d.%09d\r\n%b%d.%09d%b"
+"""Of nearly all calls: the shared key pays. With what is left of a budget in USD between its labels."""
 CAP = b"x-tollhouse-max-tokens: %d; %b\r\n"
 OUTCOME = b"x-tollhouse-cost-usd: %d.%09d\r\nx-tollhouse-overhead-ms: %.3f\r\n"
-LIMITS = b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %bs\r\n"
+LIMITS = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %.3fs\r\n"
+)
 """Room in the tightest request limit, in the words the caller's SDK knows."""
 ANTHROPIC_LIMITS = LIMITS + b"anthropic-ratelimit-requests-limit: %d\r\nanthropic-ratelimit-requests-remaining: %d\r\n"
-MINUTE = b"%.3f" % MINUTE_S
-"""When nearly every limit is wholly free again; to format a float costs as much as the rest of the line."""
 ANTHROPIC = DialectName.ANTHROPIC
 
 EXPOSED = (
-    b"x-tollhouse-request-id, x-tollhouse-held-usd, x-tollhouse-budget, x-tollhouse-budget-remaining-usd, "
-    b"x-tollhouse-budget-remaining-tokens, x-tollhouse-budget-remaining-requests, x-tollhouse-budget-reset, "
-    b"x-tollhouse-max-tokens, x-tollhouse-cost-usd, x-tollhouse-overhead-ms, x-tollhouse-captured, "
-    b"x-ratelimit-limit-requests, "
-    b"x-ratelimit-remaining-requests, x-ratelimit-reset-requests, request-id, x-request-id, retry-after, retry-after-ms"
+    b"x-tollhouse-request-id, x-tollhouse-paid-by, x-tollhouse-held-usd, x-tollhouse-budget, "
+    b"x-tollhouse-budget-remaining-usd, x-tollhouse-budget-remaining-tokens, x-tollhouse-budget-remaining-requests, "
+    b"x-tollhouse-budget-reset, x-tollhouse-max-tokens, x-tollhouse-cost-usd, x-tollhouse-overhead-ms, "
+    b"x-tollhouse-captured, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+    b"request-id, x-request-id, retry-after, retry-after-ms"
 )
 
 ALLOWED = (
@@ -64,12 +66,11 @@ def own(exchange: "Exchange", settlement: Settlement | None = None) -> bytes:
         lines = of_hold(request_id, hold)
         ticket = exchange.ticket
         if ticket is not None and (standing := ticket.remaining()) is not None:
-            limit, remaining, reset_s = standing.limit, standing.remaining, standing.reset_s
-            reset = MINUTE if reset_s == MINUTE_S else b"%.3f" % reset_s
+            limit, remaining = standing.limit, standing.remaining
             if exchange.dialect.name is ANTHROPIC:
-                lines += ANTHROPIC_LIMITS % (limit, remaining, reset, limit, remaining)
+                lines += ANTHROPIC_LIMITS % (limit, remaining, standing.reset_s, limit, remaining)
             else:
-                lines += LIMITS % (limit, remaining, reset)
+                lines += LIMITS % (limit, remaining, standing.reset_s)
         if settlement is not None:
             relay, started_at = exchange.relay, exchange.started_at
             sent_at = started_at if relay is None else relay.sent_at
@@ -82,9 +83,9 @@ def own(exchange: "Exchange", settlement: Settlement | None = None) -> bytes:
 
 def of_hold(request_id: bytes, hold: MoneyHold) -> bytes:
     """Whose call, what is held and what binds; one format for nearly all."""
-    cap, account = hold.cap, hold.binding
+    cap, account, attempt = hold.cap, hold.binding, hold.attempt
     held = cap.nusd
-    if account is not None and account.unit == USD and (free := account.free) >= 0:
+    if account is not None and account.unit == USD and (free := account.free) >= 0 and not attempt.credential_id:
         before, after = account.labels or label(account)
         lines = USD_HOLD % (
             request_id,
@@ -96,7 +97,7 @@ def of_hold(request_id: bytes, hold: MoneyHold) -> bytes:
             after,
         )
     else:
-        lines = HOLD % (request_id, held // NUSD_PER_USD, held % NUSD_PER_USD, of_account(account))
+        lines = HOLD % (request_id, attempt.payer, held // NUSD_PER_USD, held % NUSD_PER_USD, of_account(account))
     return lines + CAP % (cap.max_output_tokens, b"clamped" if cap.clamped else b"injected") if cap.edit else lines
 
 

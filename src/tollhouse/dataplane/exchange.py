@@ -12,20 +12,20 @@ import logging
 from time import monotonic
 
 from tollhouse.dataplane import answer_headers, notes
-from tollhouse.dataplane.attempts import ended, send
+from tollhouse.dataplane.admission import admit, estimate_tokens
+from tollhouse.dataplane.attempts import send
 from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.free_calls import answer_models, count_tokens
 from tollhouse.dataplane.head import RequestHead
 from tollhouse.dataplane.holds import MoneyHold
 from tollhouse.dataplane.identify import NotYet, Unwelcome, identify
 from tollhouse.dataplane.page_chat import recast
-from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.plane import Plane
 from tollhouse.dataplane.relay import NOTHING_SEEN, Relay
 from tollhouse.dataplane.snapshot import Principal
 from tollhouse.dataplane.visitor import Visitor
+from tollhouse.dataplane.walk import Walk
 from tollhouse.ports import Ticket
-from tollhouse.rules.access import admits
 from tollhouse.rules.metering import CLIENT_GONE, COMPLETE, CUT_BY_UPSTREAM, NOT_SENT, Ending, error_status
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import Refusal, UpstreamClosed, UpstreamError, UpstreamTimeout
@@ -35,11 +35,6 @@ from tollhouse.terms.names import Endpoint
 COUNT_TOKENS, MODELS = Endpoint.COUNT_TOKENS, Endpoint.MODELS
 
 log = logging.getLogger("tollhouse.dataplane")
-
-TOKENS_PER_MINUTE_OUTPUT_ESTIMATE = 1_000
-"""A tokens-per-minute limit reserves a quarter of the body's bytes and at most this much output; the real figure
-replaces it.
-"""
 
 
 class Exchange(Visitor):
@@ -133,20 +128,17 @@ class Exchange(Visitor):
         try:
             ask = self.ask = self.dialect.read(self.whole_body())
             attempt = plane.planner.plan(ask.model, self.route.endpoint)[0]
+            if principal.payers is not None:
+                await Walk(self, principal.payers, attempt).tell()
+                return
             admit(principal, attempt)
             if self.route.endpoint is COUNT_TOKENS:
                 await count_tokens(self, principal, attempt)
                 return
-            ticket = self.ticket = plane.limiter.take(principal.holders, estimate_tokens(ask))
-            if ticket.pending is not None:
-                await ticket.pending
-            hold = plane.accounts.reserve(principal, ask, attempt, self)
-            if plane.accounts.strict:
-                await plane.accounts.synced(hold)
-            self.hold = hold
+            self.ticket = await plane.limiter.take(principal.holders, estimate_tokens(ask))
+            hold = self.hold = await plane.accounts.reserve(principal, ask, attempt, self)
             self.relay = relay = plane.captured(self) if principal.capture_days else Relay(self)
             await send(self, hold, relay, attempt, ask)
-            ended(self, relay, attempt)
             self.finish(relay)
         except Refusal as refusal:
             self.settle(NOT_SENT, refusal.code, refusal.status)
@@ -264,7 +256,7 @@ class Exchange(Visitor):
                 return
             if not recast(self):
                 return
-        self.story = self.tell(principal).__await__()
+        self.story = self.tell(principal)
         self.go_on()
 
     def failed(self) -> None:
@@ -347,22 +339,3 @@ class Exchange(Visitor):
     def note(self, status: int, code: str) -> None:
         """A row of the request log for a call that never held money."""
         self.plane.note_refused(notes.row(self, status, code))
-
-
-def admit(principal: Principal, attempt: Attempt) -> None:
-    """May it: is this model open to the key, however the client wrote its name.
-
-    Raises Refusal (400: clients show a 403 as a failed login).
-    """
-    for models in principal.models:
-        if not admits(models, f"{attempt.provider.name}/{attempt.upstream_model}"):
-            what = f"may not use {attempt.requested_model!r}, only: {', '.join(models) or 'none'}."
-            raise Refusal(400, "model_not_allowed", f"The {principal.called} {what}", scope=principal.called)
-
-
-def estimate_tokens(ask: Ask) -> int:
-    """What a tokens-per-minute limit sets aside until the real figure is known."""
-    cap = ask.max_output_tokens
-    return ask.body_bytes // 4 + (
-        TOKENS_PER_MINUTE_OUTPUT_ESTIMATE if cap is None else min(cap, TOKENS_PER_MINUTE_OUTPUT_ESTIMATE)
-    )

@@ -28,6 +28,8 @@ async def who(plane: "Plane", method: str, headers: Sequence[tuple[bytes, bytes]
     except NotYet as not_yet:
         await asyncio.wait([not_yet.claim])
         principal = not_yet.claim.result()
+    if principal.payers is not None:
+        principal = principal.payers.with_room(plane.accounts)
     rooms = [room for holder in principal.holders for room in await plane.limiter.room(holder)]
     return CallerStanding(
         principal.user,

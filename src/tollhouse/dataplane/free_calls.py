@@ -33,9 +33,7 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
     assert ask is not None
     limits = Limits(requests_per_minute=plane.options.free_calls_per_minute)
     name = f"free:{principal.user.user_id}@{principal.key.key_id}"
-    ticket = exchange.ticket = plane.limiter.take((LimitHolder(name, limits),), 0)
-    if ticket.pending is not None:
-        await ticket.pending
+    exchange.ticket = await plane.limiter.take((LimitHolder(name, limits),), 0)
     exchange.provider_name = attempt.provider.name
     body = exchange.whole_body()
     if attempt.lane is not None:
@@ -47,7 +45,7 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
             await starting
         await relay
         if relay.status in REFUSED:
-            plane.credential_refused(attempt.provider, "", relay.status)
+            plane.credential_refused(attempt.provider, attempt.credential_id, relay.status)
         if relay.failure is not None:
             relay.check()
         if relay.begun:
@@ -55,7 +53,7 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
             return
         if relay.status not in NOT_OFFERED:
             exchange.note(relay.status, "" if relay.status < 300 else f"upstream_{relay.status}")
-            headers = relay.forwarded() + answer_headers.own(exchange)
+            headers = relay.forwarded() + answer_headers.PAID_BY % attempt.payer + answer_headers.own(exchange)
             exchange.answer(relay.status, headers, relay.whole())
             return
     exchange.note(200, "estimated")
@@ -67,10 +65,11 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
 def answer_models(exchange: "Exchange", principal: Principal) -> None:
     """`GET /v1/models` and `/v1/models/{id}` in the caller's dialect: what this key may use, by name."""
     dialect = exchange.dialect
+    faces = (principal,) if principal.payers is None else principal.payers.faces()
     names = dict.fromkeys(
         name
         for name, spoken in exchange.plane.planner.models()
-        if all(admits(models, name) for models in principal.models)
+        if any(all(admits(models, name) for models in face.models) for face in faces)
     )
     _, _, wanted = exchange.head.path.partition(b"/models/")
     headers = b"content-type: application/json\r\n" + answer_headers.own(exchange)

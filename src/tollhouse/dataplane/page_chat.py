@@ -1,5 +1,8 @@
 """A page's chat becomes a call like any other: its body is written anew with what the operator pinned, for the dialect
 of the model's provider. Nothing of the page's own headers or query goes to the provider.
+
+How long an answer may be is pinned, too: a page gets so much where it asks for nothing else, and no more than that.
+Only a call that the user's own key pays may ask for more, as much as its plan allows.
 """
 
 from typing import TYPE_CHECKING
@@ -41,9 +44,22 @@ def recast(exchange: "Exchange") -> bool:
         return False
     dialect = PAGES[route.dialect]
     exchange.route, exchange.dialect = route, dialect
+    if exchange.principal is None or exchange.principal.payers is None:  # else it depends on who will pay
+        talk.max_tokens = min(talk.max_tokens or pinned.max_tokens, pinned.max_tokens)
     exchange.body = [dialect.write(talk, pinned)]
     exchange.head = msgspec.structs.replace(exchange.head, forwarded=HEADERS, query=b"")
     return True
+
+
+def as_pinned(exchange: "Exchange") -> None:
+    """No more output than is pinned, whatever the page asked for."""
+    pinned, ask = exchange.plane.chat, exchange.ask
+    assert pinned is not None, "the path is closed without"
+    assert ask is not None, "it was read before anybody paid"
+    if (ask.max_output_tokens or 0) > pinned.max_tokens:
+        body = exchange.dialect.edit(exchange.whole_body(), ask, max_output_tokens=pinned.max_tokens)
+        exchange.body = [body]
+        exchange.ask = exchange.dialect.read(body)
 
 
 def route_of(planner: Planner, model: str) -> Route:

@@ -8,11 +8,13 @@ import msgspec
 
 from tollhouse.rules.prices import ModelFacts
 from tollhouse.rules.routes import RouteRow, resolve
+from tollhouse.terms.credentials import PaidBy
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.names import DialectName, Endpoint
 from tollhouse.upstream.providers import DIALECT_OF, Lane, Provider
 
 MAX_REMEMBERED = 4096
+SHARED = PaidBy.SHARED.value.encode()
 
 
 class Attempt(msgspec.Struct, frozen=True, eq=False):
@@ -24,6 +26,10 @@ class Attempt(msgspec.Struct, frozen=True, eq=False):
     requested_model: str
     upstream_model: str
     facts: ModelFacts
+    credential_id: str = ""
+    """The stored credential it is sent with; empty: the provider's own."""
+    payer: bytes = SHARED
+    """Whose key that is (`terms.credentials.PaidBy`)."""
 
 
 class Planner:

@@ -9,10 +9,13 @@ from tollhouse.dataplane.accounts import Accounts
 from tollhouse.dataplane.identify import Scheme
 from tollhouse.dataplane.plan import Planner
 from tollhouse.dataplane.relay import Relay
+from tollhouse.dataplane.stored_keys import Opener
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.dialects.page import Pinned
 from tollhouse.ports import Limiter
 from tollhouse.telemetry import Telemetry
+from tollhouse.terms.credentials import Credential
+from tollhouse.terms.errors import VaultError
 from tollhouse.terms.events import Refused
 from tollhouse.terms.names import DialectName
 from tollhouse.upstream.pool import Pool
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
 
 def nobody_cares(_provider: Provider, _credential_id: str, _status: int) -> None:
     """Default of `Plane.credential_refused`."""
+
+
+def no_vault(_provider: Provider, _credential: Credential) -> Provider:
+    """Default of `Plane.open_key`."""
+    raise VaultError("this gateway has no vault")
 
 
 class PlaneOptions(msgspec.Struct, frozen=True):
@@ -59,3 +67,5 @@ class Plane(msgspec.Struct, frozen=True):
     """
     captured: Callable[["Exchange"], Relay] = Relay
     """Makes the relay of a call whose key has its content kept."""
+    open_key: Opener = no_vault
+    """The provider with a stored credential instead of its own."""

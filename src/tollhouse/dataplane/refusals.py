@@ -1,4 +1,7 @@
-"""Refusals of the accounts that explain themselves: whose budget, how much of it, until when, what would fit."""
+"""Refusals that explain themselves.
+
+Of the accounts: whose budget, how much of it, until when, what would fit. Of payers: which key is missing or no good.
+"""
 
 import math
 from datetime import UTC, datetime
@@ -57,6 +60,30 @@ def unrecorded() -> Refusal:
     return Refusal(
         503, "journal_unavailable", "The journal cannot be written; nothing is admitted unrecorded.", retry_after_s=2
     )
+
+
+def own_key_required(plan_id: str, provider: str) -> Refusal:
+    """402: the plan's calls are paid by keys of their own, and there is none for this provider."""
+    message = (
+        f"Calls of the plan {plan_id} are paid by a provider key of your own, and you have stored none for {provider}: "
+        f"store one (PUT /api/v1/me/credentials/{provider}, or `tollhouse credentials add`)."
+    )
+    details = {"provider": provider}
+    return Refusal(402, "own_key_required", message, scope=f"plan {plan_id}", should_retry=False, details=details)
+
+
+def own_key_unusable(provider: str, why: str) -> Refusal:
+    """503: the user's own key cannot be opened here, or not for where it would be sent."""
+    message = f"Your own key for {provider} cannot be used: {why}."
+    return Refusal(503, "own_key_unusable", message, should_retry=False, details={"provider": provider})
+
+
+def assigned_key_unusable(provider: str, why: str) -> Refusal:
+    """503: the same of one that the operator gave them."""
+    message = (
+        f"The key for {provider} that was assigned to you cannot be used: {why}. Tell the operator of this gateway."
+    )
+    return Refusal(503, "credential_unavailable", message, scope="upstream", details={"provider": provider})
 
 
 def utc(at_s: int) -> str:

@@ -5,12 +5,15 @@ Refreshed by the management API before it answers, so a change holds from the ne
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
+from tollhouse.dataplane.payers import Payers
+from tollhouse.dataplane.stored_keys import StoredKeys
 from tollhouse.ports import LimitHolder
-from tollhouse.rules.plans import limits_in_force, output_cap, plan_in_force
+from tollhouse.rules.plans import holds_under, limits_in_force, nearest_plan, output_cap, plan_in_force
 from tollhouse.terms.names import ScopeKind
-from tollhouse.terms.people import NO_LIMITS, Budget, DirectoryImage, Plan, Team, User, VirtualKey
+from tollhouse.terms.people import NO_LIMITS, Budget, DirectoryImage, OwnKeyRule, Plan, Team, User, VirtualKey
 
 if TYPE_CHECKING:
     from tollhouse.dataplane.holds import Purse
@@ -27,6 +30,7 @@ class Principal:
     called      what people call it: `key laptop`, or `user alice` where no key is shown
     models      lists of globs, each of which must admit a model
     output_cap  most output tokens of one call by the plans; None when no plan says
+    payers      whose keys may pay for the calls; None: the provider's own credential pays for all of them
     """
 
     __slots__ = (
@@ -38,6 +42,7 @@ class Principal:
         "lasting",
         "models",
         "output_cap",
+        "payers",
         "plan_id",
         "purse",
         "team",
@@ -77,6 +82,7 @@ class Principal:
         lists = (*((plan.models) for plan in given), None if team is None else team.models, key.models)
         self.models = tuple(dict.fromkeys(globs for globs in lists if globs is not None))
         self.output_cap = output_cap(given)
+        self.payers: Payers | None = None
 
 
 class Proof:
@@ -115,12 +121,17 @@ class Snapshot:
         """Of the organisation, the teams and the users."""
         self._keyless: dict[str, dict[str, Principal]] = {}
         """By user and by how they showed who they are."""
+        self._stored = StoredKeys()
+        self._two_faced = False
+        """Some plan lets own keys pay."""
 
     def calendar_holders(self) -> Iterator[LimitHolder]:
         """Whose requests are limited by day or month, each once: users and teams also without a key."""
         found: dict[str, LimitHolder] = {}
         for secret in self.by_digest.values():
-            found.update((holder.name, holder) for holder in secret.principal.holders)
+            payers = secret.principal.payers
+            for face in (secret.principal,) if payers is None else payers.faces():
+                found.update((holder.name, holder) for holder in face.holders)
         for user in self._users.values():
             limits = limits_in_force(user.limits, plan_in_force(self._plans, user.plan_id))
             found.setdefault(f"user:{user.user_id}", LimitHolder(f"user:{user.user_id}", limits))
@@ -162,6 +173,8 @@ class Snapshot:
             self._keyless.pop(user_id, None)
         self._teams = {team.team_id: team for team in image.teams}
         self._plans = {plan.plan_id: plan for plan in image.plans}
+        self._two_faced = any(plan.own_key is not OwnKeyRule.NEVER for plan in image.plans)
+        self._stored.replace(image, user_id)
         self._users.update((user.user_id, user) for user in image.users)
         budgets: dict[tuple[ScopeKind, str], list[Budget]] = defaultdict(list)
         for budget in image.budgets:
@@ -181,11 +194,6 @@ class Snapshot:
 
     def _principal(self, key: VirtualKey, user: User) -> Principal:
         team = self._teams.get(key.team_id or user.team_id or "")
-        found = (
-            plan_in_force(self._plans, None if team is None else team.plan_id),
-            plan_in_force(self._plans, user.plan_id),
-            plan_in_force(self._plans, key.plan_id),
-        )
         scopes = [
             (ScopeKind.ORGANISATION, str(user.org_id)),
             (ScopeKind.USER, user.user_id),
@@ -194,4 +202,30 @@ class Snapshot:
         if team is not None:
             scopes.insert(1, (ScopeKind.TEAM, team.team_id))
         budgets = tuple(budget for scope in scopes for budget in self._budgets.get(scope, ()))
-        return Principal(key, user, budgets, team, found)
+        principal = self._face(key, user, team, budgets, own=False)
+        assigned = self._stored.assigned_to(user.user_id)
+        if assigned or self._two_faced:
+            given = nearest_plan(self._plans, key.plan_id, user.plan_id, None if team is None else team.plan_id)
+            if assigned or (given is not None and given.own_key is not OwnKeyRule.NEVER):
+                principal.payers = Payers(
+                    principal,
+                    given,
+                    None if given is None else plan_in_force(self._plans, given.plan_id),
+                    self._stored.of_user(user.user_id),
+                    assigned,
+                    partial(self._face, key, user, team, budgets, own=True),
+                )
+        return principal
+
+    def _face(
+        self, key: VirtualKey, user: User, team: Team | None, budgets: tuple[Budget, ...], *, own: bool
+    ) -> Principal:
+        """What holds for calls that an own key pays, or for all others. `budgets` are those of both."""
+        plans = self._plans
+        of_team = plan_in_force(plans, None if team is None else team.plan_id, has_own_key=own)
+        of_user = plan_in_force(plans, user.plan_id, has_own_key=own)
+        of_key = plan_in_force(plans, key.plan_id, has_own_key=own)
+        if self._two_faced:
+            of_scope = {ScopeKind.TEAM: of_team, ScopeKind.USER: of_user, ScopeKind.KEY: of_key}
+            budgets = tuple(budget for budget in budgets if holds_under(budget, of_scope.get(budget.scope)))
+        return Principal(key, user, budgets, team, (of_team, of_user, of_key))

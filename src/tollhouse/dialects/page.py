@@ -2,20 +2,21 @@
 
     {"messages": [{"role": "user", "content": "Hello"}], "stream": true}
 
-Model, system prompt and output cap are the operator's (`Pinned`), so a page has nothing else to say: any other field is
-refused by name. The call is written anew for the dialect of the model's provider, whose answer and stream the page
-gets as they are; a refusal of ours is one plain object in either:
+Model and system prompt are the operator's (`Pinned`), so a page has little else to say: any other field is refused by
+name. It may say `max_tokens`; the most of that is the operator's, too, unless the user's own key pays. The call is
+written anew for the dialect of the model's provider, whose answer and stream the page gets as they are; a refusal of
+ours is one plain object in either:
 
     {"error": {"code": "rate_limited", "message": "…", "scope": "user alice", "limit": 10,
                "limit_kind": "requests_per_minute", "retry_after_s": 12.5, "request_id": "…"}}
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from tollhouse.dialects.anthropic import AnthropicDialect
-from tollhouse.dialects.dialect import refusal_facts
+from tollhouse.dialects.dialect import MAX_COUNT, refusal_facts
 from tollhouse.dialects.openai_chat import OpenAIChatDialect
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.names import DialectName
@@ -41,6 +42,7 @@ class Talk(msgspec.Struct, forbid_unknown_fields=True):
 
     messages: list[Message]
     stream: bool = False
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] | None = None
 
 
 TOLD = ("limit", "limit_kind", "unit", "resets_at")
@@ -88,7 +90,7 @@ class AnthropicPage(PageDialect, AnthropicDialect):
 
     def write(self, talk: Talk, pinned: Pinned) -> bytes:
         """The call for the provider."""
-        body: dict[str, Any] = {"model": pinned.model, "max_tokens": pinned.max_tokens}
+        body: dict[str, Any] = {"model": pinned.model, "max_tokens": talk.max_tokens or pinned.max_tokens}
         if pinned.system:
             body["system"] = pinned.system
         return msgspec.json.encode({**body, "messages": talk.messages, "stream": talk.stream})
@@ -100,7 +102,7 @@ class ChatPage(PageDialect, OpenAIChatDialect):
     def write(self, talk: Talk, pinned: Pinned) -> bytes:
         """The call for the provider."""
         system = [{"role": "system", "content": pinned.system}] if pinned.system else []
-        body = {"model": pinned.model, "max_completion_tokens": pinned.max_tokens}
+        body = {"model": pinned.model, "max_completion_tokens": talk.max_tokens or pinned.max_tokens}
         return msgspec.json.encode({**body, "messages": [*system, *talk.messages], "stream": talk.stream})
 
 

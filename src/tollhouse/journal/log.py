@@ -56,10 +56,8 @@ class Journal:
         self._alarm = Alarm()
         self._lock = threading.Lock()
         self._writer = Writer(options, disk, clock, first_number, self._alarm.ring)
-        self.entered: list[Record] = []
-        """Not written yet: what the next `flush` writes."""
-        self.well = False
-        """The last write left room for more: until the next one, holds may be entered without `enter`."""
+        self._entered: list[Record] = []
+        """Not written yet."""
         self._synced = 0
         self._waiters = Waiters()
         self._cycle_lock = threading.Lock()
@@ -101,11 +99,10 @@ class Journal:
 
     def enter(self, record: Record) -> None:
         """Take a record that the next `flush` writes. Raises JournalError for a hold when none can be written now."""
-        if type(record) is HoldRecord and not self.well:
+        if type(record) is HoldRecord and not self._writer.well:
             with self._lock:
                 self._writer.require_room(record)
-            self.well = True
-        self.entered.append(record)
+        self._entered.append(record)
 
     def flush(self) -> None:
         """Write what was entered, in one write. It survives the death of the process when this returns.
@@ -113,14 +110,11 @@ class Journal:
         Raises JournalError when it could not be written; `lost` names the holds among it, which are as if they had
         never been. Settlements are kept and written as soon as possible, so the caller goes on.
         """
-        records = self.entered
+        records = self._entered
         if records:
-            self.entered = []
+            self._entered = []
             with self._lock:
-                try:
-                    self._writer.write(records)
-                finally:
-                    self.well = self._writer.well
+                self._writer.write(records)
 
     async def synced(self) -> None:
         """In durability `strict`: wait until everything entered so far is on the disk. Else return at once.

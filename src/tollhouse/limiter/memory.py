@@ -24,7 +24,6 @@ class FreeTicket:
     """For a call that no limit holds for: nothing to give back."""
 
     __slots__ = ()
-    pending = None
 
     def settle(self, tokens_used: int) -> None:
         """Nothing was taken."""
@@ -40,7 +39,6 @@ class MemoryTicket:
     """A place in the limits of one or more holders, and their tightest request limit at the time it was taken."""
 
     __slots__ = ("_chunks", "_estimate", "_standing", "_states")
-    pending = None
 
     def __init__(self, states: list[HolderState], tokens_estimate: int, now_s: float, wall_s: float) -> None:
         """Charge a call that all of these were found to have room for."""
@@ -113,7 +111,7 @@ class MemoryLimiter:
         """Holders kept in memory."""
         return len(self._states)
 
-    def take(self, holders: Sequence[LimitHolder], tokens_estimate: int) -> Ticket:
+    async def take(self, holders: Sequence[LimitHolder], tokens_estimate: int) -> Ticket:
         """As the port says. `tokens_estimate` is at least 0."""
         now_s = self._monotonic()
         wall_s = self._wall()

@@ -12,6 +12,10 @@ gets one written into its body; what happens to one that asks for more is the pl
 
 What its budgets leave room for is looked at after that.
 
+Limits follow whose key pays for a call (`dataplane.payers`): `plan_in_force` is what holds while the shared key does,
+or, `has_own_key`, while one of the user's own does. A holder whose plan has both has the budgets of both, each counting
+its own calls.
+
 A budget of a plan has no row in the database. Its id says all there is to know, so that what is posted on it can be
 counted without the plan:
 
@@ -35,8 +39,8 @@ _FIELDS: Final = Limits.__struct_fields__
 
 
 def plan_in_force(plans: Mapping[str, Plan], plan_id: str | None, *, has_own_key: bool = False) -> Plan | None:
-    """The plan that holds for who was given this one: limits follow whose key pays, so without a key of their own it
-    may be another (`without_own_key`). None when there is none, or none of this name.
+    """The plan that holds for who was given this one, for a call that is paid by a key of their own or not: without one
+    it may be another (`without_own_key`). None when there is none, or none of this name.
     """
     seen = set()
     plan = plans.get(plan_id or "")
@@ -46,6 +50,11 @@ def plan_in_force(plans: Mapping[str, Plan], plan_id: str | None, *, has_own_key
         seen.add(plan.plan_id)
         plan = plans.get(plan.without_own_key)
     return plan
+
+
+def nearest_plan(plans: Mapping[str, Plan], *plan_ids: str | None) -> Plan | None:
+    """The first of these that there is, as it was given: of the key, the user, the team. Its rule says who pays."""
+    return next((plans[plan_id] for plan_id in plan_ids if plan_id is not None and plan_id in plans), None)
 
 
 def limits_in_force(own: Limits, plan: Plan | None) -> Limits:
@@ -158,6 +167,13 @@ def budgets_of(plan: Plan | None, scope: ScopeKind, scope_id: str, timezone: str
             plan.created_at_ns,
             owned_by=f"{BUDGET_PREFIX}{plan.plan_id}",
         )
+
+
+def holds_under(budget: Budget, plan: Plan | None) -> bool:
+    """Whether a budget counts while this plan is in force for its scope: those given by another plan do not."""
+    if not budget.owned_by.startswith(BUDGET_PREFIX):
+        return True
+    return plan is not None and budget.owned_by == BUDGET_PREFIX + plan.plan_id
 
 
 def unit_of(budget_id: str) -> BudgetUnit | None:

@@ -1,6 +1,7 @@
 """The data plane's image of people, read from the database in one transaction."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -65,17 +66,19 @@ def load_image(
 def given_budgets(
     plans: Iterable[Plan], teams: Iterable[Team], people: Iterable[User], keys: Iterable[VirtualKey], timezone: str
 ) -> Iterator[Budget]:
-    """The budgets that these have by their plans."""
+    """The budgets that these have by their plans: while the shared key pays for their calls, and while their own do."""
     by_name = {plan.plan_id: plan for plan in plans}
-    for team in teams:
-        plan = plan_in_force(by_name, team.plan_id)
-        yield from budgets_of(plan, ScopeKind.TEAM, team.team_id, timezone)
-    for user in people:
-        plan = plan_in_force(by_name, user.plan_id)
-        yield from budgets_of(plan, ScopeKind.USER, user.user_id, timezone)
-    for key in keys:
-        plan = plan_in_force(by_name, key.plan_id)
-        yield from budgets_of(plan, ScopeKind.KEY, key.key_id, timezone)
+    holders = chain(
+        ((ScopeKind.TEAM, team.team_id, team.plan_id) for team in teams),
+        ((ScopeKind.USER, user.user_id, user.plan_id) for user in people),
+        ((ScopeKind.KEY, key.key_id, key.plan_id) for key in keys),
+    )
+    for scope, scope_id, plan_id in holders:
+        shared = plan_in_force(by_name, plan_id)
+        yield from budgets_of(shared, scope, scope_id, timezone)
+        own = plan_in_force(by_name, plan_id, has_own_key=True)
+        if own is not shared:
+            yield from budgets_of(own, scope, scope_id, timezone)
 
 
 def _named(chosen: Iterable[Budget], teams: Iterable[Team], keys: Iterable[VirtualKey]) -> Iterator[Budget]:

@@ -162,16 +162,35 @@ def lanes_of(
     authority = origin.authority
     path = address.path.removesuffix(kind.strip_path) if kind.strip_path else address.path
     path = path or kind.default_path
-    fixed = f"host: {authority}\r\naccept-encoding: identity\r\n".encode("ascii")
-    if credential:
-        fixed += kind.auth_header + b": " + kind.auth_prefix + credential.encode("ascii") + b"\r\n"
+    fixed = fixed_headers(kind, origin, credential)
     if origin.proxy is not None and origin.tls is None:  # a plain proxy takes the absolute form
         path = f"http://{authority}{path}"
-        if origin.proxy.authorization:
-            fixed += b"proxy-authorization: " + origin.proxy.authorization + b"\r\n"
     return {
         endpoint: Lane((path + suffix).encode("ascii"), fixed, unavailable) for endpoint, suffix in kind.paths.items()
     }
+
+
+def fixed_headers(kind: Kind, origin: Origin, credential: str) -> bytes:
+    """Of every request to this origin: host, credential, `accept-encoding`, and what a plain proxy wants to see."""
+    fixed = f"host: {origin.authority}\r\naccept-encoding: identity\r\n".encode("ascii")
+    if credential:
+        fixed += kind.auth_header + b": " + kind.auth_prefix + credential.encode("ascii") + b"\r\n"
+    if origin.proxy is not None and origin.tls is None and origin.proxy.authorization:
+        fixed += b"proxy-authorization: " + origin.proxy.authorization + b"\r\n"
+    return fixed
+
+
+def with_credential(provider: Provider, credential: str) -> Provider:
+    """The same provider, called with another credential. Raises SettingsError for one that cannot be sent there."""
+    kind = KINDS.get(provider.kind)
+    if kind is None:
+        raise SettingsError(f"the provider {provider.name} takes no credential")
+    problem = unusable(credential)
+    if problem is not None:
+        raise SettingsError(f"the credential {problem}")
+    fixed = fixed_headers(kind, provider.origin, credential)
+    lanes = {endpoint: Lane(lane.path, fixed) for endpoint, lane in provider.lanes.items()}
+    return msgspec.structs.replace(provider, lanes=lanes, credential_hint=credential[-4:])
 
 
 class ProviderSpec(msgspec.Struct, frozen=True):

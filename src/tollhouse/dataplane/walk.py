@@ -1,0 +1,157 @@
+"""The ways of one call, tried one after another while no byte of the answer has reached the client.
+
+Before the next one begins the last one is settled (a provider that refuses a key has done no work, so it is voided) and
+its place in the limits given back; where both ways take theirs of the same limit, it is kept and not taken twice.
+"""
+
+from typing import TYPE_CHECKING
+
+from tollhouse.dataplane.admission import admit, estimate_tokens
+from tollhouse.dataplane.attempts import send
+from tollhouse.dataplane.free_calls import count_tokens
+from tollhouse.dataplane.page_chat import as_pinned
+from tollhouse.dataplane.payers import Payers, Said
+from tollhouse.dataplane.plan import Attempt
+from tollhouse.dataplane.relay import Relay
+from tollhouse.ports import LimitHolder, LimitStanding, Ticket
+from tollhouse.rules.metering import NOT_SENT, error_status
+from tollhouse.terms.ask import Ask
+from tollhouse.terms.credentials import PaidBy
+from tollhouse.terms.errors import Refusal, VaultError
+from tollhouse.terms.names import Endpoint
+
+if TYPE_CHECKING:
+    from tollhouse.dataplane.exchange import Exchange
+
+OWN = PaidBy.OWN.value.encode()
+CHAT = Endpoint.CHAT.value
+
+
+class BothTickets:
+    """Places of one call in the limits of two ways."""
+
+    __slots__ = ("earlier", "later")
+
+    def __init__(self, earlier: Ticket, later: Ticket) -> None:
+        self.earlier = earlier
+        self.later = later
+
+    def settle(self, tokens_used: int) -> None:
+        self.earlier.settle(tokens_used)
+        self.later.settle(tokens_used)
+
+    def remaining(self) -> LimitStanding | None:
+        return self.later.remaining() or self.earlier.remaining()
+
+
+class Walk:
+    """Of one exchange. `face` and `attempt` are those of the way that is tried now."""
+
+    __slots__ = ("_kept", "_number", "_trouble", "_ways", "attempt", "exchange", "face")
+
+    def __init__(self, exchange: "Exchange", payers: Payers, attempt: Attempt) -> None:
+        """Raises Refusal: nobody may pay."""
+        self.exchange = exchange
+        self._ways = payers.ways(attempt, exchange.plane.open_key)
+        self._number = 1
+        self._kept: tuple[LimitHolder, ...] = ()
+        """Whose places the call has from an earlier way."""
+        self._trouble = ""
+        """What went wrong with an earlier way, in words."""
+        self.face, self.attempt = next(self._ways)
+        self._recast()
+
+    async def tell(self) -> None:
+        """As the story of a call that only one key may pay, with more than one try. Raises Refusal, UpstreamError."""
+        exchange = self.exchange
+        while True:
+            face, attempt, ask = self.face, self.attempt, exchange.ask
+            assert ask is not None, "it was read before it was planned"
+            try:
+                admit(face, attempt)
+                if exchange.route.endpoint is Endpoint.COUNT_TOKENS:
+                    await count_tokens(exchange, face, attempt)
+                    return
+                relay = await self._attempt(ask)
+            except Refusal as refusal:
+                if not self._goes_on(refusal):
+                    raise
+                continue
+            if not self._goes_on_after(relay):
+                exchange.finish(relay)
+                return
+
+    async def _attempt(self, ask: Ask) -> Relay:
+        """reserve, attempt, relay: this way to its end."""
+        exchange, face, attempt = self.exchange, self.face, self.attempt
+        plane = exchange.plane
+        exchange.ticket = await self._take(estimate_tokens(ask))
+        mark = f"-{self._number}"
+        hold = exchange.hold = await plane.accounts.reserve(face, ask, attempt, exchange, mark)
+        exchange.relay = relay = plane.captured(exchange) if face.capture_days else Relay(exchange)
+        await send(exchange, hold, relay, attempt, ask)
+        return relay
+
+    async def _take(self, tokens_estimate: int) -> Ticket:
+        """As the limiter does; what the call has from an earlier way is not taken again. Raises Refusal (429)."""
+        exchange, kept = self.exchange, self._kept
+        holders = [one for one in self.face.holders if one not in kept]
+        taken = await exchange.plane.limiter.take(holders, tokens_estimate)
+        return taken if exchange.ticket is None else BothTickets(exchange.ticket, taken)
+
+    # --- what ended a way, and whether there is another one
+
+    def _goes_on(self, refusal: Refusal) -> bool:
+        """After a refusal of ours; the last one says what went wrong before."""
+        if self._turn(refusal.code, ""):
+            return True
+        refusal.message += self._trouble
+        return False
+
+    def _goes_on_after(self, relay: Relay) -> bool:
+        """After the provider's answer."""
+        if relay.begun or relay.status < 400:
+            return False
+        whose = "Your own key" if self.attempt.payer == OWN else "The key of this gateway"
+        return self._turn(relay.status, f" {whose} was refused by {self.attempt.provider.name} ({relay.status}).")
+
+    def _turn(self, said: Said, trouble: str) -> bool:
+        provider, taken = self.attempt.provider.name, self.face.holders
+        try:
+            self.face, self.attempt = self._ways.send(said)
+        except StopIteration:
+            return False
+        except VaultError as error:
+            self._trouble = f" Your own key for {provider} cannot be used: {error}."
+            return False
+        self._trouble = trouble
+        self._end_way(said)
+        self._keep(taken)
+        self._recast()
+        return True
+
+    def _keep(self, taken: tuple[LimitHolder, ...]) -> None:
+        """Of the places taken, those that the next way takes too; when there are none, they are all given back."""
+        ticket = self.exchange.ticket
+        self._kept = () if ticket is None else tuple([one for one in taken if one in self.face.holders])
+        if ticket is not None and not self._kept:
+            ticket.settle(0)
+            self.exchange.ticket = None
+
+    def _end_way(self, said: Said) -> None:
+        """Settle what it held; its ticket is another matter."""
+        exchange = self.exchange
+        ticket, exchange.ticket = exchange.ticket, None
+        if isinstance(said, int):
+            exchange.settle(error_status(said), f"upstream_{said}", said)
+        else:
+            exchange.settle(NOT_SENT, said)
+        exchange.ticket = ticket
+        if exchange.hold is not None:
+            self._number += 1
+        exchange.hold = exchange.relay = None
+
+    def _recast(self) -> None:
+        """A page's chat may be longer than pinned only where the user's own key pays."""
+        if self.exchange.route.endpoint_name == CHAT and self.attempt.payer != OWN:
+            as_pinned(self.exchange)
