@@ -2,6 +2,7 @@
 
 Money   `Ledger`  is the database of one process today; leases of several slot in behind the same calls.
 Rates   `Limiter` is this process's memory today; Valkey slots in behind the same calls (hence the awaits).
+Secrets `Source` is the environment, a file, a helper, a HashiCorp Vault; a cloud's secret manager is one more file.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -80,6 +81,33 @@ class BudgetReader(Protocol):
 
     def standing(self, budget: Budget) -> BudgetStanding:
         """The current window of this budget."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """A secret as it was read just now.
+
+    lifetime_s  how long it is good from now on; None: until somebody says otherwise
+    again_s     when to look again, where that is earlier than its lifetime asks; None: no earlier
+    """
+
+    secret: str
+    lifetime_s: float | None = None
+    again_s: float | None = None
+
+    def __repr__(self) -> str:
+        return f"Reading(lifetime_s={self.lifetime_s}, again_s={self.again_s})"
+
+
+class Source(Protocol):
+    """Where one secret is read from, as often as somebody asks. `name` is for people and tells nothing of the secret.
+    Everything about a read is bounded: its time, its size.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    async def read(self) -> Reading:
+        """Never empty, without white space around it. Raises SourceError."""
 
 
 class CallerStanding(msgspec.Struct, frozen=True):

@@ -5,30 +5,37 @@
 3. the embedded model
 
 Declared ones come and go while calls are under way. What stays as it was stays the same object, with its connections;
-a call that was planned finishes on what it was planned for.
+a call that was planned finishes on what it was planned for. So it is with a credential that changes: the connections
+stay, the calls under way are done with the one they were sent with, the next one has the new one.
 """
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tollhouse.app import providers as setup
 from tollhouse.app.store import Store
 from tollhouse.dataplane.plan import Planner
+from tollhouse.rules import secret_references
 from tollhouse.rules.catalog import Catalogue
 from tollhouse.rules.prices import ModelFacts
 from tollhouse.settings import Settings
 from tollhouse.settings.sections import ProviderSettings
+from tollhouse.sources import read_once
 from tollhouse.storage.catalog import open_catalogue
 from tollhouse.storage.providers import all_providers
 from tollhouse.terms.errors import SettingsError
 from tollhouse.terms.providers import ProviderRow
 from tollhouse.upstream.local import LocalModel
+from tollhouse.upstream.origin import Origin
 from tollhouse.upstream.pool import Pool
 from tollhouse.upstream.providers import KINDS, Provider, ProviderSpec, build_provider
+from tollhouse.workers import Keyring, Wanted
 
 PRICES_NAME = "prices"
 OWN_VARIABLES = ("TOLLHOUSE_", "LITELLM_MASTER_KEY")
@@ -37,9 +44,11 @@ OWN_VARIABLES = ("TOLLHOUSE_", "LITELLM_MASTER_KEY")
 class Fleet:
     """`planner`, `catalogue` and `providers` always fit together."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, keyring: Keyring) -> None:
         self.settings = settings
         self.store = store
+        self.keyring = keyring
+        keyring.changed = self._put_together
         self.warnings: list[str] = []
         """What is wrong with declared providers."""
         self.providers: tuple[Provider, ...] = ()
@@ -48,10 +57,11 @@ class Fleet:
         """Where connections to providers that went are given up."""
         self._tls = setup.tls_context(settings)
         self._lock = asyncio.Lock()
-        self._own: list[tuple[ProviderSpec, ProviderSettings]] | None = None
-        """Of the settings, which are read once, at the start."""
+        self._own = setup.provider_rows(settings)
         self._declared: tuple[ProviderRow, ...] = ()
-        self._built: dict[ProviderSpec, Provider] = {}
+        self._in_use: tuple[ProviderSettings | ProviderRow, ...] = ()
+        self._built: dict[ProviderSpec, tuple[ProviderSpec, Provider]] = {}
+        """By the spec as it is without a credential, which comes and goes."""
         self._rows: list[dict[str, Any]] = []
         self._local: ProviderSpec | None = None
 
@@ -68,9 +78,19 @@ class Fleet:
 
     async def open(self) -> None:
         """Use what is configured. Raises SettingsError, StorageError."""
-        specs = tuple(spec for spec, _ in self._specs())
+        rows = self._rows_to_use()
+        missing = await self.keyring.hold([setup.wanted(as_settings(row)) for row in rows])
+        for row in rows:
+            if row.name in missing and isinstance(row, ProviderSettings):
+                raise SettingsError(missing[row.name])
+            if row.name in missing and isinstance(row, ProviderRow):
+                self.warnings.append(f"The provider {row.name} of {row.owned_by} is not used: {missing[row.name]}")
+        rows = tuple(row for row in rows if row.name not in missing)
+        specs = tuple(setup.provider_spec(as_settings(row)) for row in rows)
         self.catalogue = await asyncio.to_thread(self._open_catalogue, specs)
+        self._in_use = rows
         self._put_together()
+        self.keyring.keep([row.name for row in rows])
 
     def embed(self, model: LocalModel) -> None:
         """Use the embedded model, too: it runs."""
@@ -84,35 +104,49 @@ class Fleet:
             await self.open()
 
     def _put_together(self) -> None:
-        built: dict[ProviderSpec, Provider] = {}
+        built: dict[ProviderSpec, tuple[ProviderSpec, Provider]] = {}
         self._rows = []
         for spec, row in (*self._specs(), *self._embedded()):
-            built[spec] = self._built.get(spec) or self._build(spec)
-            self._rows.append(_told(built[spec], spec, row))
-        gone = [provider for spec, provider in self._built.items() if spec not in built]
+            bare = msgspec.structs.replace(spec, credential="", unavailable="")
+            built[bare] = spec, self._same_or_built(self._built.get(bare), spec)
+            self._rows.append(_told(built[bare][1], spec, row))
+        gone = [provider for bare, (_, provider) in self._built.items() if bare not in built]
         self._built = built
-        self.providers = tuple(built.values())
+        self.providers = tuple(provider for _, provider in built.values())
         self.planner.adopt(self.providers)
         for provider in gone:
             if self.pool is not None:
                 self.pool.retire(provider.origin)
 
-    def _specs(self) -> list[tuple[ProviderSpec, ProviderSettings | ProviderRow]]:
-        if self._own is None:
-            self._own = [(setup.provider_spec(row), row) for row in setup.provider_rows(self.settings)]
+    def _rows_to_use(self) -> tuple[ProviderSettings | ProviderRow, ...]:
         taken = {row.name for row in self._declared}
-        return [
-            # a vendor whose key is in the environment gives way
-            *((spec, row) for spec, row in self._own if self.settings.providers or row.name not in taken),
-            *((setup.provider_spec(as_settings(row)), row) for row in self._declared),
-        ]
+        # a vendor whose key is in the environment gives way
+        own = (row for row in self._own if self.settings.providers or row.name not in taken)
+        return (*own, *self._declared)
+
+    def _specs(self) -> Iterator[tuple[ProviderSpec, ProviderSettings | ProviderRow]]:
+        """Those in use, with the credentials of this moment."""
+        for row in self._in_use:
+            credential, unavailable = self.keyring.secret(row.name), self.keyring.unavailable(row.name)
+            yield setup.provider_spec(as_settings(row), credential, unavailable), row
 
     def _embedded(self) -> list[tuple[ProviderSpec, None]]:
         return [] if self._local is None else [(self._local, None)]
 
-    def _build(self, spec: ProviderSpec) -> Provider:
+    def _same_or_built(self, before: tuple[ProviderSpec, Provider] | None, spec: ProviderSpec) -> Provider:
+        """The provider as it was before, unless it is shown another credential; then with the same connections."""
+        if before is None:
+            return self._build(spec)
+        return before[1] if before[0] == spec else self._build(spec, before[1].origin)
+
+    def _build(self, spec: ProviderSpec, origin: Origin | None = None) -> Provider:
         allow = self.settings.upstream.allow_plain_http
-        return build_provider(spec, allow_plain_http=allow, tls=self._tls, proxy_for=setup.proxy_for)
+        return build_provider(spec, allow_plain_http=allow, tls=self._tls, proxy_for=setup.proxy_for, origin=origin)
+
+    def credential_refused(self, provider: Provider, status: int) -> None:
+        """The provider refuses its own credential; that of a moment ago says nothing of the one in use now."""
+        if any(provider is one for one in self.providers):
+            self.keyring.refused(provider.name, status)
 
     def _facts(self, provider: Provider, model: str) -> ModelFacts:
         return self.catalogue.facts(provider.name, model)
@@ -158,14 +192,27 @@ class Fleet:
             return "api_key", "the server's settings do not let a file name this secret (upstream.declared_secrets)"
         try:
             self._build(setup.provider_spec(as_settings(row)))
+            self._look_at_credential(setup.wanted(as_settings(row)))
         except SettingsError as error:
             place = re.match(rf"providers\.{re.escape(row.name)}\.(\w+): ", str(error))
             return ("", str(error)) if place is None else (place[1], str(error)[place.end() :])
         return None
 
+    def _look_at_credential(self, wanted: Wanted) -> None:
+        """As far as that can be done without waiting. Raises SettingsError."""
+        if not wanted.reference or self.keyring.holds(wanted.name, wanted.reference):
+            return
+        self.keyring.open_source(wanted)
+        if not wanted.patient:
+            problem = setup.credential_problem(read_once(wanted.reference, where=wanted.where))
+            if problem is not None:
+                raise SettingsError(f"{wanted.where}: {problem}")
+
     def _may_name(self, reference: str) -> bool:
         """Whether a file may have this secret read. The gateway's own are refused, whatever the settings say."""
-        source, _, name = reference.partition(":")
+        source, name = secret_references.split(reference)
+        if secret_references.problem(reference, declared=True) is not None:
+            return False
         if source == "env" and name.upper().startswith(OWN_VARIABLES):
             return False
         if source == "file" and Path(name).expanduser().resolve().is_relative_to(self.store.home.path.resolve()):
@@ -173,8 +220,10 @@ class Fleet:
         return any(fnmatchcase(reference, pattern) for pattern in self.settings.upstream.declared_secrets)
 
 
-def as_settings(row: ProviderRow) -> ProviderSettings:
+def as_settings(row: ProviderSettings | ProviderRow) -> ProviderSettings:
     """A declared provider as the settings would have it."""
+    if isinstance(row, ProviderSettings):
+        return row
     fields = {name: getattr(row, name) for name in ProviderSettings.model_fields}
     return ProviderSettings.model_validate(fields)
 
@@ -193,7 +242,7 @@ def at_rest(row: ProviderSettings | ProviderRow) -> dict[str, Any]:
         "name": row.name,
         "kind": row.kind,
         "base_url": row.base_url or KINDS[row.kind].base_url,
-        "api_key": row.api_key,
+        "api_key": secret_references.shown(row.api_key),
         "models": row.models,
         "listed_models": row.list_models,
         "source": source,

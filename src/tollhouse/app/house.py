@@ -22,6 +22,7 @@ from tollhouse.app.asker import CredentialAsker
 from tollhouse.app.chat import pinned
 from tollhouse.app.fleet import Fleet
 from tollhouse.app.identity import schemes
+from tollhouse.app.key_sources import open_keyring
 from tollhouse.app.notices import Herald
 from tollhouse.app.opening import KeyOpener
 from tollhouse.app.store import Store
@@ -104,7 +105,9 @@ class House:
         settings, store = self.settings, self.store
         await store.database.run(lambda connection: look(connection, self.vault))
         self.herald = Herald(settings, store, self.board, self.vault)
-        self.fleet = Fleet(settings, store)
+        self.keyring = open_keyring(settings, self.board.emit)
+        self._opened.push_async_callback(self.keyring.stop)
+        self.fleet = Fleet(settings, store, self.keyring)
         others = await self.fleet.read()
         if setup.wants_local(settings, others=others):
             self.local = LocalModel(setup.local_options(settings))
@@ -179,7 +182,12 @@ class House:
     @property
     def warnings(self) -> list[str]:
         """What the operator should know of, once it has started."""
-        found = [*self.fleet.warnings, *self.herald.warnings, *vault_warnings(self.settings, self.vault)]
+        found = [
+            *self.fleet.warnings,
+            *self.keyring.warnings(),
+            *self.herald.warnings,
+            *vault_warnings(self.settings, self.vault),
+        ]
         return found if self.providers else [*found, NO_PROVIDER]
 
     @property
@@ -212,6 +220,7 @@ class House:
             pool=self.pool,
             telemetry=self.telemetry,
             note_refused=self.strangers.put,
+            credential_refused=self.credential_refused,
             request_id=self.request_id,
             now_ns=time.time_ns,
             chat=pinned(self.settings.chat, self.fleet.planner, self.warnings),
@@ -249,6 +258,11 @@ class House:
             return gone + captures.forget_expired(connection, now_ns)
 
         return await self.store.database.run(act)
+
+    def credential_refused(self, provider: Provider, credential_id: str, status: int) -> None:
+        """A provider refuses (401, 403) its own credential, or a stored one."""
+        if not credential_id:
+            self.fleet.credential_refused(provider, status)
 
     # --- what the management API is handed
 

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from tollhouse.app import providers as setup
 from tollhouse.app.fleet import Fleet, at_rest
+from tollhouse.app.key_sources import open_keyring
 from tollhouse.app.notices import HooksAtRest
 from tollhouse.app.store import Store
 from tollhouse.app.vaulting import credential_options, read_master_keys
@@ -73,7 +74,7 @@ async def offline_api(settings: Settings) -> AsyncIterator[FastAPI]:
             lambda connection: load_image(connection, now_s=int(time.time()), timezone=timezone)
         )
 
-        providers = ProvidersAtRest(Fleet(settings, store))
+        providers = ProvidersAtRest(Fleet(settings, store, open_keyring(settings, lambda _: None)))
         await providers.adopt()
 
         async def changed(_user_id: str | None) -> None:

@@ -7,16 +7,18 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tollhouse.rules import secret_references
 from tollhouse.rules.access import admits
 from tollhouse.rules.catalog import PriceOverride, ReviewedProvider
 from tollhouse.rules.credential_kinds import upstream_problem
-from tollhouse.settings import Settings, read_secret
+from tollhouse.settings import Settings
 from tollhouse.settings.sections import ProviderSettings
 from tollhouse.storage.catalog import load_reviewed
 from tollhouse.terms.errors import SettingsError
 from tollhouse.upstream.local import LocalModelOptions, find_weights
 from tollhouse.upstream.origin import Proxy
-from tollhouse.upstream.providers import KINDS, ProviderSpec
+from tollhouse.upstream.providers import KINDS, ProviderSpec, unusable
+from tollhouse.workers import Wanted
 
 ENVIRONMENT_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 DEFAULT_MODELS = {
@@ -42,18 +44,26 @@ def provider_rows(settings: Settings) -> tuple[ProviderSettings, ...]:
     )
 
 
-def provider_spec(row: ProviderSettings) -> ProviderSpec:
-    """A row with its credential read and checked. Raises SettingsError."""
-    where = f"providers.{row.name}.api_key"
-    variable = ENVIRONMENT_KEYS[row.kind]
-    credential = ""
-    if row.api_key:
-        credential = read_secret(row.api_key, where=where)
-    elif not row.base_url:
-        credential = read_secret(f"env:{variable}", where=where)
-    problem = upstream_problem(credential) if credential else None
-    if problem is not None:
-        raise SettingsError(f"{where}: {problem}")
+def reference_of(row: ProviderSettings) -> str:
+    """Where a row's credential is read from; empty when it has none."""
+    return row.api_key or ("" if row.base_url else f"env:{ENVIRONMENT_KEYS[row.kind]}")
+
+
+def credential_problem(text: str) -> str | None:
+    """Why this cannot be a provider's credential; None when it can."""
+    return upstream_problem(text) or unusable(text)
+
+
+def wanted(row: ProviderSettings) -> Wanted:
+    """The credential of a row, as the keyring is asked for it."""
+    reference = reference_of(row)
+    scheme, _ = secret_references.split(reference)
+    patient = bool(reference) and secret_references.SCHEMES[scheme].patient
+    return Wanted(row.name, reference, f"providers.{row.name}.api_key", patient)
+
+
+def provider_spec(row: ProviderSettings, credential: str = "", unavailable: str = "") -> ProviderSpec:
+    """A row with its credential."""
     return ProviderSpec(
         row.name,
         row.kind,
@@ -63,6 +73,7 @@ def provider_spec(row: ProviderSettings) -> ProviderSpec:
         row.list_models or listed_models(row),
         row.price_provider,
         row.cancel_stops_billing,
+        unavailable=unavailable,
     )
 
 

@@ -1,14 +1,18 @@
 """What `doctor` can say of providers and prices from the settings alone, whether or not a gateway runs."""
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tollhouse.cli.checks import Finding, fine, problem, warning
-from tollhouse.terms.errors import SettingsError, StorageError
+from tollhouse.rules.credential_kinds import classify
+from tollhouse.terms.errors import SettingsError, SourceError, StorageError
 
 if TYPE_CHECKING:
     from tollhouse.settings import Settings
+    from tollhouse.settings.sections import ProviderSettings
     from tollhouse.upstream.providers import ProviderSpec
+    from tollhouse.workers import Wanted
 
 MAX_NAMED = 10
 """Models named in one line."""
@@ -25,15 +29,18 @@ def configured(settings: "Settings") -> Iterator[Finding]:
     from tollhouse.app import providers as setup  # noqa: PLC0415  the whole house, for this one command
 
     specs = []
-    for row in setup.provider_rows(settings):
+    rows = setup.provider_rows(settings)
+    for row, read in zip(rows, asyncio.run(_credentials(settings, rows)), strict=True):
         check = f"provider {row.name}"
-        try:
-            spec = setup.provider_spec(row)
-        except SettingsError as error:
-            yield problem(check, str(error), "Correct its row in the settings, or the variable or file it names.")
+        if isinstance(read, SettingsError):
+            yield problem(check, str(read), "Correct its row in the settings, or what it names.")
             continue
+        if isinstance(read, SourceError):
+            yield warning(check, str(read), "A gateway starts without it, and answers its calls with 503 until then.")
+            continue
+        spec = setup.provider_spec(row, read)
         specs.append(spec)
-        shown = f"credential …{spec.credential[-4:]}" if spec.credential else "no credential"
+        shown = f"credential …{read[-4:]} ({classify(read)})" if read else "no credential"
         yield fine(check, f"{spec.base_url or 'the vendor'}, {shown}, models {', '.join(spec.models)}")
     local = setup.wants_local(settings)
     if local:
@@ -42,6 +49,24 @@ def configured(settings: "Settings") -> Iterator[Finding]:
         yield NO_PROVIDER
     if specs and settings.home.is_dir():
         yield from _prices(settings, specs)
+
+
+async def _credentials(
+    settings: "Settings", rows: "Sequence[ProviderSettings]"
+) -> list[str | SettingsError | SourceError]:
+    """Of each row, read where it says, or why it cannot be: with a SourceError a gateway starts all the same."""
+    from tollhouse.app import providers as setup  # noqa: PLC0415  as above
+    from tollhouse.app.key_sources import open_keyring  # noqa: PLC0415  as above
+
+    keyring = open_keyring(settings, lambda _: None)
+
+    async def read(wanted: "Wanted") -> str | SettingsError | SourceError:
+        try:
+            return await keyring.read_once(wanted)
+        except (SettingsError, SourceError) as error:
+            return error
+
+    return await asyncio.gather(*(read(setup.wanted(row)) for row in rows))
 
 
 def _prices(settings: "Settings", specs: "list[ProviderSpec]") -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from tollhouse.controlplane.shapes import (
     TeamName,
     UserIdText,
 )
+from tollhouse.rules import secret_references
 from tollhouse.rules.budgets import parse_budget, zone_of
 from tollhouse.terms.names import ScopeKind
 from tollhouse.terms.people import BudgetEdge, OwnKeyRule, Role
@@ -43,8 +44,8 @@ def _zone(text: str) -> str:
 
 
 def _reference(text: str) -> str:
-    if text and not text.startswith(("env:", "file:")):
-        raise ValueError("write env:NAME or file:/path, as the server reads it; a key itself never stands in a file")
+    if text and (problem := secret_references.problem(text, declared=True)) is not None:
+        raise ValueError(f"{problem}, as the server reads it")
     return text
 
 

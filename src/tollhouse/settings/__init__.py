@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from tollhouse.settings.capture import Capture
 from tollhouse.settings.chat import Chat
 from tollhouse.settings.jwt import JwtIssuer
+from tollhouse.settings.key_sources import KeySources
 from tollhouse.settings.management import Management
 from tollhouse.settings.notices import Anomalies, Notices, WebhookSettings
 from tollhouse.settings.sections import Listen, Local, Money, ProviderSettings, Storage, Upstream
@@ -40,6 +41,7 @@ class Settings(BaseSettings):
     listen: Listen = Listen()
     upstream: Upstream = Upstream()
     providers: tuple[ProviderSettings, ...] = ()
+    key_sources: KeySources = KeySources()
     only_local: bool = False
     """No provider from the environment either: nothing leaves this machine."""
     local: Local = Local()

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from tollhouse.rules import secret_references
 from tollhouse.rules.budgets import parse_budget
 
 MIB = 1024 * 1024
@@ -123,7 +124,9 @@ class ProviderSettings(Section):
     kind: Literal["anthropic", "openai"]
     base_url: str = ""
     api_key: str = Field("", repr=False)
-    """`env:NAME` or `file:/path`; never the key itself."""
+    """Where it is read from: `env:NAME`, `file:/path`, `cmd:HELPER arguments`, `vault:MOUNT/PATH#FIELD` or
+    `stored:NAME`; never the key itself.
+    """
     models: Names
     """Patterns of the models this provider serves, such as `claude-*`."""
     list_models: Names = ()
@@ -134,8 +137,8 @@ class ProviderSettings(Section):
     @field_validator("api_key")
     @classmethod
     def _only_references(cls, value: str) -> str:
-        if value and not value.startswith(("env:", "file:")):
-            raise ValueError("write env:NAME or file:/path; a key itself never stands in a settings file")
+        if value and (problem := secret_references.problem(value)) is not None:
+            raise ValueError(problem)
         return value
 
 

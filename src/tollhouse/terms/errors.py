@@ -5,6 +5,7 @@ TollhouseError
 ├── SettingsError          the operator's file or environment is wrong: what, where, what to write instead
 ├── JournalError           this machine's disk refused a write: stop admitting, never run unrecorded
 ├── StorageError           the database is locked, gone or of another version
+├── SourceError            a secret cannot be read where it stands, or what stands there is none; it may get better
 ├── VaultError             a secret cannot be stored or opened: no master key, another one, or it was tampered with
 └── UpstreamError          the provider or the way to it failed; `sent` says whether it may have started work
     ├── UpstreamUnreachable     no connection (refused, DNS, TLS, queue full): certainly not sent
@@ -38,6 +39,10 @@ class JournalError(TollhouseError):
 
 class StorageError(TollhouseError):
     """The database could not be read or written."""
+
+
+class SourceError(TollhouseError):
+    """A secret could not be read where it stands, or what stands there cannot be one. Says why, never what it read."""
 
 
 class VaultError(TollhouseError):

@@ -1,8 +1,11 @@
-"""Background work of one process: ship settlements into the ledger, recover what a crash left, follow the directory."""
+"""Background work of one process: ship settlements into the ledger, recover what a crash left, follow the directory,
+keep providers' credentials fresh.
+"""
 
 from tollhouse.workers.capturer import Capturer, CapturerOptions
 from tollhouse.workers.deliverer import Deliverer, DelivererOptions
 from tollhouse.workers.follower import Follower
+from tollhouse.workers.keyring import Keyring, KeyringOptions, Wanted
 from tollhouse.workers.recorder import Recorder
 from tollhouse.workers.recovery import RecoveryReport, recover
 from tollhouse.workers.shipper import Shipper, ShipperFacts, ShipperOptions
@@ -15,6 +18,8 @@ __all__ = [
     "Deliverer",
     "DelivererOptions",
     "Follower",
+    "Keyring",
+    "KeyringOptions",
     "Recorder",
     "RecoveryReport",
     "Shipper",
@@ -22,5 +27,6 @@ __all__ = [
     "ShipperOptions",
     "StrangerGate",
     "Upkeep",
+    "Wanted",
     "recover",
 ]
