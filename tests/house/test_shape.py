@@ -11,8 +11,8 @@ FUNCTION_LINES = 70
 # path, or path:function, with the reason why it may be longer. Empty is best.
 LONGER: dict[str, str] = {}
 
-# The three doors where anything may be caught: the edge, the worker loop, the exporter.
-DOORS = {"dataplane/telling.py", "workers/shipper.py", "telemetry.py"}
+# The doors where anything may be caught: the edge, the worker loop, the exporter, the log.
+DOORS = {"dataplane/telling.py", "workers/shipper.py", "telemetry.py", "logs.py"}
 
 # State in, decision out. (`ports` and `terms` stand here too: they hold no decisions, let alone a clock.)
 PURE = ("dialects", "ports", "rules", "terms")

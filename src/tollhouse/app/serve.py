@@ -11,6 +11,7 @@ from tollhouse.app.house import House
 from tollhouse.app.store import Store
 from tollhouse.dataplane.edge import protocol_class
 from tollhouse.dataplane.server import Server
+from tollhouse.logs import mask_records
 from tollhouse.settings import Settings
 from tollhouse.terms.errors import SettingsError
 from tollhouse.upstream.providers import LOOPBACK
@@ -56,6 +57,7 @@ async def serve(settings: Settings, on_ready: Callable[[House, str], Awaitable[N
     """Serve until SIGTERM or SIGINT. `on_ready(house, base URL)` is called once everything listens. Raises
     TollhouseError.
     """
+    mask_records()
     check_exposure(settings)
     store = Store(settings)
     await store.open()

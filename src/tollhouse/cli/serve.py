@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from tollhouse.cli import options, output
+from tollhouse.logs import log_the_uncaught, mask_records
 from tollhouse.terms.errors import TollhouseError
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def serve(
 
 
 def set_up_logging(level: int = logging.INFO) -> None:
-    """Lines on stderr; stdout belongs to what the command prints."""
+    """Lines on stderr, without secrets; stdout belongs to what the command prints."""
+    mask_records()
+    log_the_uncaught()
     logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
     for chatty in ("uvicorn", "uvicorn.error", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
