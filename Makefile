@@ -9,6 +9,8 @@ VENV = .venv/bin
 # Commands that the machine lacks are unpacked below .venv; some that it has are off a plain user's PATH.
 export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/debian/bin
 ARGS ?=
+# Tests wait for processes half of their time; each file is played by one of two workers.
+WORKERS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo example test check bench chaos soak proof setup lock clean
@@ -25,9 +27,9 @@ example: ## start the example web application on 127.0.0.1:8000, with the embedd
 	@$(SETUP) serve
 	@$(VENV)/python examples/web-app/start.py $(ARGS)
 
-test: ## run all tests (ARGS='-k budget -x' goes to pytest)
+test: ## run all tests (ARGS='-k budget -x' goes to pytest; WORKERS= plays them one after the other)
 	@$(SETUP) test
-	@$(VENV)/python -m pytest $(ARGS)
+	@$(VENV)/python -m pytest $(WORKERS) $(ARGS)
 
 check: ## lint, formatting, types, import contract, structure tests
 	@$(SETUP) test
