@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterator
 from operator import add
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from tollhouse.terms.errors import Refusal
@@ -25,6 +31,12 @@ _BELOW_US = (0, *_BUCKETS_US)
 
 Gauges = dict[str, tuple[str, float]]
 """Metric name (without prefix) → (help, value)."""
+Infos = dict[str, tuple[str, dict[str, str]]]
+"""As `Gauges`, with labels and no value."""
+
+
+def _no_infos() -> Infos:
+    return {}
 
 
 class Series:
@@ -72,10 +84,11 @@ class Series:
 
 
 class Telemetry:
-    """Written by the data plane, read by `/metrics`. `gauges` gives what is only known at that moment."""
+    """Written by the data plane, read by `/metrics`. `gauges` and `infos` give what is only known at that moment."""
 
-    def __init__(self, gauges: Callable[[], Gauges]) -> None:
+    def __init__(self, gauges: Callable[[], Gauges], infos: Callable[[], Infos] = _no_infos) -> None:
         self._gauges = gauges
+        self._infos = infos
         self._series: dict[tuple[str, str, str, str], Series] = defaultdict(Series)
         """By provider, endpoint, kind of settlement and code."""
         self._refusals: dict[tuple[str, str], int] = defaultdict(int)
@@ -146,6 +159,8 @@ class Telemetry:
         yield from (calls, tokens, cost, duration, first, refusals)
         for name, (text, value) in self._gauges().items():
             yield GaugeMetricFamily(f"tollhouse_{name}", text, value=value)
+        for name, (text, facts) in self._infos().items():
+            yield InfoMetricFamily(f"tollhouse_{name}", text, value=facts)
 
 
 class _Collector(Collector):

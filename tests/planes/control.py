@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import secrets
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +21,11 @@ from tollhouse.controlplane.sign_in.options import Argon2, SignInOptions
 from tollhouse.ports import BudgetStanding
 from tollhouse.rules import budgets as budget_rules
 from tollhouse.rules import keys as key_rules
+from tollhouse.storage.anchor import Anchor
 from tollhouse.storage.database import Database
 from tollhouse.storage.image import load_image
 from tollhouse.storage.ledger import ship
+from tollhouse.storage.trail import Trail
 from tollhouse.terms.events import HoldRecord, Refused, SettleKind, Settlement, SettleRecord
 from tollhouse.terms.people import Budget, DirectoryImage, VirtualKey
 from tollhouse.terms.usage import Usage
@@ -201,6 +204,10 @@ def open_desk(place: Path | str, sign_in: SignInOptions = QUICK, *, first: int =
     """
     database = Database.open(place / "tollhouse.db" if isinstance(place, Path) else place)
     plane = Plane(database)
+    anchor = Anchor(place / "audit-head") if isinstance(place, Path) else None
+    trail = Trail(SECRET, anchor, lambda: plane.now_ns, secrets.token_bytes)
+    database.recorded_by(trail)
+    database.run_sync(trail.open)
     numbers = itertools.count(first)
 
     def random_bytes(size: int) -> bytes:
@@ -228,6 +235,7 @@ def open_desk(place: Path | str, sign_in: SignInOptions = QUICK, *, first: int =
         master_keys=lambda: MASTER_KEYS,
         providers=Providers(),
         ask_provider=takes_all,
+        trail=trail,
     )
     return Desk(plane, deps)
 

@@ -89,7 +89,7 @@ def test_the_secret_is_never_made_anew_beside_a_database_with_users(tmp_path: Pa
 def test_the_home_stays_when_the_database_is_elsewhere(tmp_path: Path, postgres: Postgres) -> None:
     url, before = postgres.fresh_database(), ours()
     store = open_store(tmp_path / "home", url)
-    assert sorted(path.name for path in store.home.path.iterdir()) == ["journal", "lock", "server-secret"]
+    assert sorted(path.name for path in store.home.path.iterdir()) == ["audit-head", "journal", "lock", "server-secret"]
     store.close()
     postgres.drop(url)
     with pytest.raises(StorageError, match="does not exist"):

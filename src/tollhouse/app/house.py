@@ -187,6 +187,7 @@ class House:
             *self.keyring.warnings(),
             *self.herald.warnings,
             *vault_warnings(self.settings, self.vault),
+            *((self.store.trail.trouble,) if self.store.trail.trouble else ()),
         ]
         return found if self.providers else [*found, NO_PROVIDER]
 
@@ -202,7 +203,7 @@ class House:
         self.fleet.pool = self.pool
         self._opened.callback(self.pool.close)
         self.virtual_keys = VirtualKeyScheme(self.snapshot, self.store.server_secret, time.time_ns)
-        self.telemetry = Telemetry(partial(standing.gauges, self))
+        self.telemetry = Telemetry(partial(standing.gauges, self), partial(standing.infos, self))
         cors_origins = frozenset(origin.encode("ascii") for origin in listen.cors_origins)
         self.plane = Plane(
             options=PlaneOptions(
@@ -328,6 +329,7 @@ class House:
                 credentials=credential_options(self.settings),
                 ask_provider=CredentialAsker(self.settings, self.fleet, self.pool),
                 options=ManagementOptions(**self.settings.management.model_dump()),
+                trail=self.store.trail,
             )
         )
 

@@ -10,7 +10,9 @@ from tollhouse.dataplane.sessions import SessionScheme
 from tollhouse.rules.claims import Claimed
 from tollhouse.settings import read_secret
 from tollhouse.settings.jwt import JwtIssuer
+from tollhouse.storage.acting import acting
 from tollhouse.storage.provision import provision
+from tollhouse.terms.audit import Author
 from tollhouse.terms.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -53,9 +55,10 @@ def _token_scheme(house: "House") -> Scheme:
     ]
 
     async def make(claimed: Claimed) -> None:
-        user, changed = await house.store.database.run(
-            lambda connection: provision(connection, claimed, time.time_ns())
-        )
+        with acting(Author("issuer", claimed.source, "token")):
+            user, changed = await house.store.database.run(
+                lambda connection: provision(connection, claimed, time.time_ns())
+            )
         if changed or house.snapshot.of_user(user.user_id) is None:
             await house.changed(user.user_id)
 

@@ -98,6 +98,7 @@ async def offline_api(settings: Settings) -> AsyncIterator[FastAPI]:
                 vault=store.vault,
                 master_keys=partial(read_master_keys, settings),
                 credentials=credential_options(settings),
+                trail=store.trail,
             )
         )
     finally:

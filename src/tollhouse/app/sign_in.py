@@ -43,6 +43,7 @@ def sign_in_options(settings: Settings) -> SignInOptions:
         max_s=session.max_s,
         max_sessions=session.max_total,
         max_sessions_of_user=session.max_per_user,
+        refusals_per_minute=people.refusals_per_minute,
         invitation_s=people.invitation_s,
         setup_s=people.setup_s,
         ways=tuple((row.name, row.label or row.name) for row in people.issuers),

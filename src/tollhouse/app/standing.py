@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tollhouse.telemetry import Gauges
+from tollhouse.telemetry import Gauges, Infos
 
 if TYPE_CHECKING:
     from tollhouse.app.house import House
@@ -73,6 +73,7 @@ def status(house: "House") -> dict[str, Any]:
         | msgspec.structs.asdict(house.store.journal.facts),
         "ledger": {"full": house.shipper.full} | msgspec.structs.asdict(house.shipper.facts),
         "recovered": None if recovery is None else {"crashed": recovery.crashed, "settled": recovery.settled},
+        "audit": {"head": str(house.store.trail.head), "trouble": house.store.trail.trouble},
         "holds": len(house.accounts.holds),
         "bound_violations": house.accounts.bound_violations,
         "local": None if house.local is None else {"model": house.local.model, "state": house.local.state},
@@ -107,5 +108,12 @@ def gauges(house: "House") -> Gauges:
         "captures_waiting": ("Content that waits to be stored.", house.capturer.waiting),
         "captures_kept": ("Calls whose content was stored since the start.", house.capturer.kept),
         "captures_dropped": ("Calls whose content could not be stored.", house.capturer.dropped),
+        "audit_records": ("Records of the audit trail.", house.store.trail.head.seq),
         "keys": ("Secrets by which somebody is known.", len(house.snapshot.by_digest)),
     }
+
+
+def infos(house: "House") -> Infos:
+    head = house.store.trail.head
+    labels = {"seq": str(head.seq), "hash": head.hash.hex()}
+    return {"audit_head": ("The newest record of the audit trail, which seals all before it.", labels)}

@@ -1,5 +1,6 @@
 """Home, database and journal: what both the running server and a command without one need."""
 
+import secrets
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -11,10 +12,12 @@ from tollhouse.journal import Journal, JournalOptions
 from tollhouse.rules.budgets import TIMELESS, parse_budget
 from tollhouse.settings import Settings, database_url
 from tollhouse.storage import directory
+from tollhouse.storage.anchor import Anchor
 from tollhouse.storage.database import Database
 from tollhouse.storage.engines import DatabaseOptions
 from tollhouse.storage.home import Home
 from tollhouse.storage.ledger import SqlLedger
+from tollhouse.storage.trail import Trail
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
 from tollhouse.terms.people import Budget
 from tollhouse.vault import Vault
@@ -43,6 +46,9 @@ class Store:
             opened.callback(self.database.close)
             used = self.database.run_sync(directory.anybody)
             self.server_secret = self.home.server_secret(used_by=self.database.place if used else "")
+            self.trail = Trail(self.server_secret, Anchor(self.home.audit_head), time.time_ns, secrets.token_bytes)
+            self.database.recorded_by(self.trail)
+            await self.database.run(self.trail.open)
             self.ledger = SqlLedger(self.database)
             self.journal = Journal.open(
                 JournalOptions(

@@ -24,6 +24,7 @@ COMMANDS = {
     "import": "Another gateway's configuration as a file to apply: litellm.",
     "usage": "What was used and what it cost, by user, key, team, model, client or day.",
     "requests": "What was asked and answered in a call, where its key has it kept: content.",
+    "audit": "Who did what: list, export, verify.",
     "doctor": "What is configured, reachable, priced, insecure; the exit code tells.",
 }
 

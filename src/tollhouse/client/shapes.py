@@ -323,3 +323,43 @@ class Declared(msgspec.Struct, frozen=True):
     changes: tuple[Change, ...]
     summary: dict[str, int]
     keys: tuple[DeclaredKey, ...] = ()
+
+
+class AuditChange(msgspec.Struct, frozen=True):
+    field: str
+    before: Any
+    after: Any
+
+
+class AuditRecord(msgspec.Struct, frozen=True):
+    """One thing that was done. `hash` is the head of the trail up to here."""
+
+    seq: int
+    at: str
+    actor_kind: str
+    actor: str
+    way: str
+    address: str
+    client: str
+    action: str
+    act: str
+    kind: str
+    object: str
+    changes: tuple[AuditChange, ...]
+    request_id: str
+    hash: str
+
+
+class AuditFault(msgspec.Struct, frozen=True):
+    seq: int
+    what: str
+
+
+class AuditVerification(msgspec.Struct, frozen=True):
+    """A part of the trail that was verified; `next` is None at its end."""
+
+    records: int
+    faults: tuple[AuditFault, ...]
+    head: str
+    next: str | None = None
+    anchor: str | None = None

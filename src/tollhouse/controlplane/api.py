@@ -7,6 +7,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tollhouse import __version__
 from tollhouse.controlplane import (
+    audit,
     budgets,
     contents,
     credentials,
@@ -30,6 +31,7 @@ from tollhouse.controlplane import (
     webhooks,
 )
 from tollhouse.controlplane.access import Gate
+from tollhouse.controlplane.attributed import Attributed
 from tollhouse.controlplane.authz import ForwardAuth
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.etags import Tagged
@@ -64,6 +66,7 @@ ROUTERS = (
     webhooks.router,
     notices.router,
     vault.router,
+    audit.router,
 )
 
 
@@ -85,6 +88,7 @@ def build_api(deps: ControlDeps) -> FastAPI:
     api.add_middleware(Tagged)
     api.add_middleware(Once, deps=deps)
     api.add_middleware(_Careful)
+    api.add_middleware(Attributed, deps=deps)
     api.add_middleware(Gate, deps=deps)
     api.add_middleware(ForwardAuth, deps=deps)
     return api

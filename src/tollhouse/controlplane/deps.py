@@ -18,6 +18,7 @@ from tollhouse.controlplane.sign_in.doorkeeper import Doorkeeper
 from tollhouse.ports import BudgetReader, CallerStanding, LimitHolder, StatusReader, WhoCalls
 from tollhouse.rules.limits import Room
 from tollhouse.storage.database import Database
+from tollhouse.storage.trail import Trail
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.notices import Notice
 from tollhouse.terms.people import VirtualKey
@@ -120,6 +121,7 @@ class ControlDeps:
     credentials     bounds of stored credentials
     ask_provider    asks a provider whether it takes a credential; None: nothing runs that could
     also            what else belongs into the transaction of a change
+    trail           the audit trail that the database keeps; None: none
     """
 
     database: Database
@@ -151,6 +153,7 @@ class ControlDeps:
     credentials: CredentialOptions = CREDENTIAL_DEFAULTS
     ask_provider: AskProvider | None = None
     also: Callable[[Connection], None] | None = None
+    trail: Trail | None = None
     now_ns: Callable[[], int] = time.time_ns
     monotonic: Callable[[], float] = time.monotonic
     random_bytes: Callable[[int], bytes] = secrets.token_bytes

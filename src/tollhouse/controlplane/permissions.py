@@ -130,6 +130,8 @@ PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
     ("POST", "/api/v1/webhooks/{webhook_id}/test"): Action.WRITE_WEBHOOKS,
     ("GET", "/api/v1/webhooks/{webhook_id}/deliveries"): Action.READ_WEBHOOKS,
     ("GET", "/api/v1/notices"): Action.READ_NOTICES,
+    ("GET", "/api/v1/audit"): Action.READ_AUDIT,
+    ("GET", "/api/v1/audit/verification"): Action.READ_AUDIT,
     ("POST", "/key/generate"): Permission.OWNER_BEARER,
     ("GET", "/key/info"): Permission.OWNER_BEARER,
     ("POST", "/key/update"): Permission.OWNER_BEARER,
@@ -141,6 +143,7 @@ PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
 }
 
 _ROWS = tuple((method, compile_path(path)[0], permission) for (method, path), permission in PERMISSIONS.items())
+_NAMES = {(method, pattern): path for (method, pattern, _), (_, path) in zip(_ROWS, PERMISSIONS, strict=True)}
 
 
 def permission_of(method: str, path: str) -> Permission | Action:
@@ -155,3 +158,13 @@ def permission_of(method: str, path: str) -> Permission | Action:
         methods = ", ".join(sorted(set(allowed)))
         raise Problem(405, "method_not_allowed", f"{path} answers {methods}, not {method}.", headers={"allow": methods})
     raise Problem(404, "not_found", f"There is nothing at {path}. The routes stand at /api/docs.")
+
+
+def action_of(method: str, path: str) -> str:
+    """What a request does, as the audit trail says it: the action its route asks for, else the route itself; never what
+    stands in the path, which may be a token.
+    """
+    for row_method, pattern, permission in _ROWS:
+        if row_method == method and pattern.match(path):
+            return permission.value if isinstance(permission, Action) else f"{method} {_NAMES[method, pattern]}"
+    return ""

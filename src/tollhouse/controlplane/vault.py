@@ -16,6 +16,8 @@ from tollhouse.controlplane.problems import Problem, invalid
 from tollhouse.controlplane.shapes import Input
 from tollhouse.controlplane.storing import no_master_key
 from tollhouse.storage.sealed import MAX_BATCH, SEALED, SealedRow, SealedTable, count_sealed
+from tollhouse.storage.trail import event
+from tollhouse.storage.watch import Event
 from tollhouse.terms.errors import SettingsError, VaultError
 from tollhouse.vault import Binding, MasterKeys, Vault, version_of
 
@@ -123,6 +125,7 @@ async def reload(deps: Deps) -> VaultOut:
         """In the writer's thread: no envelope is made between the count and the change."""
         _keeps_all(connection, deps.vault.keys, keys)
         deps.vault.keys = keys
+        event(connection, Event("loaded", "master keys", "", {"versions": list(keys.versions)}))
         return look(connection, deps.vault)
 
     await deps.captured()  # what was sealed for a write that still waits is counted, too
@@ -158,6 +161,8 @@ async def rewrap(deps: Deps, body: RewrapIn | None = None) -> RewrapOut:
         limit = min(asked.limit, table.at_once)
         rows = table.some(connection, below=current, limit=limit, after=after)
         done = sum(_rewrapped(connection, deps, table, row, failed) for row in rows)
+        if done:
+            event(connection, Event("rewrapped", "envelopes", "", {"of": table.noun, "count": done, "under": current}))
         if len(rows) == limit:
             return done, f"{table.noun}:{rows[-1].row_id}"
         return done, f"{SEALED[place + 1].noun}:" if place + 1 < len(SEALED) else None

@@ -61,6 +61,7 @@ class Action(StrEnum):
     READ_CREDENTIALS = "credentials:read"
     WRITE_CREDENTIALS = "credentials:write"
     ROTATE_VAULT = "vault:rotate"
+    READ_AUDIT = "audit:read"
     DECLARE = "declarations:write"
     """Apply a file: what it names becomes read-only elsewhere."""
 
@@ -95,6 +96,7 @@ _TABLE: Final[dict[Action, tuple[Reach, ...]]] = {
     Action.READ_CREDENTIALS: (_ALL, _ALL, _OWN, _ALL, _NONE),
     Action.WRITE_CREDENTIALS: (_ALL, _ALL, _OWN, _NONE, _NONE),
     Action.ROTATE_VAULT: (_ALL, _NONE, _NONE, _NONE, _NONE),
+    Action.READ_AUDIT: (_ALL, _ALL, _NONE, _NONE, _NONE),
     Action.DECLARE: (_ALL, _NONE, _NONE, _NONE, _NONE),
 }
 MATRIX: Final[Mapping[Role, Mapping[Action, Reach]]] = MappingProxyType(

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, or_, select, update
 
+from tollhouse.storage.audited import UNRECORDED
 from tollhouse.storage.credential_tables import credential_users, credentials
 from tollhouse.storage.rows import page
 from tollhouse.terms.credentials import Credential
@@ -136,7 +137,7 @@ def note_used(connection: Connection, used: Mapping[str, int]) -> None:
     later = or_(column.last_used_at_ns.is_(None), column.last_used_at_ns < bindparam("at_ns"))
     statement = update(credentials).where(column.credential_id == bindparam("used_id"), later)
     connection.execute(
-        statement.values(last_used_at_ns=bindparam("at_ns")),
+        statement.values(last_used_at_ns=bindparam("at_ns")).execution_options(**UNRECORDED),
         [{"used_id": credential_id, "at_ns": at_ns} for credential_id, at_ns in used.items()],
     )
 

@@ -12,19 +12,35 @@ SQLite it takes its turn like the others).
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy import Connection, Engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 
 from tollhouse.storage import postgres, sqlite
+from tollhouse.storage.acting import author
 from tollhouse.storage.engines import DEFAULTS, DatabaseOptions, Engines
 from tollhouse.storage.migrations import migrate
+from tollhouse.storage.watch import before_execute
+from tollhouse.terms.audit import Author
 from tollhouse.terms.errors import StorageError
 
 T = TypeVar("T")
+
+
+class Recorder(Protocol):
+    """Sees every transaction of the writer, and may add to it."""
+
+    def watching(self, connection: Connection, author: Author) -> AbstractContextManager[None]:
+        """Around one; what it raises rolls the transaction back."""
+        ...
+
+    def committed(self) -> None:
+        """After the commit of one, before anybody is told."""
+        ...
 
 
 class Database:
@@ -57,6 +73,11 @@ class Database:
             database.close()
             raise
         return database
+
+    def recorded_by(self, recorder: Recorder) -> None:
+        """From now on nothing that is audited changes without a record (see `trail`)."""
+        event.listen(self._engines.writer, "before_execute", before_execute)
+        self._writer.recorder = recorder
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -95,13 +116,14 @@ class _Lane:
         self._max_waiting = max_waiting
         self._places = BoundedSemaphore(max_waiting)
         self._closed = False
+        self.recorder: Recorder | None = None
 
     def submit(self, act: Callable[[Connection], T]) -> "Future[T]":
         if self._closed:
             raise StorageError("the database is closed")
         if not self._places.acquire(blocking=False):
             raise StorageError(f"the database is busy: {self._max_waiting} transactions wait already; try again")
-        future = self._executor.submit(self._transact, act)
+        future = self._executor.submit(self._transact, act, author())
         future.add_done_callback(self._done)
         return future
 
@@ -112,14 +134,22 @@ class _Lane:
     def _done(self, _future: "Future[Any]") -> None:
         self._places.release()
 
-    def _transact(self, act: Callable[[Connection], T]) -> T:
+    def _transact(self, act: Callable[[Connection], T], who: Author) -> T:
+        recorder = self.recorder
         try:
-            with self._engine.begin() as connection:
-                return act(connection)
+            with self._engine.begin() as connection, _watched(recorder, connection, who):
+                result = act(connection)
+            if recorder is not None:
+                recorder.committed()
+            return result
         except (IntegrityError, DataError):
             raise  # the fault of what was written, not of the database: trying again would not help
         except DBAPIError as error:
             raise StorageError(f"the database refused: {_in_words(error)}") from error
+
+
+def _watched(recorder: Recorder | None, connection: Connection, who: Author) -> AbstractContextManager[None]:
+    return nullcontext() if recorder is None else recorder.watching(connection, who)
 
 
 def look(location: str, options: DatabaseOptions = DEFAULTS) -> postgres.Seen:

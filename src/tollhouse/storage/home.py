@@ -14,6 +14,7 @@ LOCK_NAME = "lock"
 SECRET_NAME = "server-secret"  # noqa: S105  the file's name
 DATABASE_NAME = "tollhouse.db"
 JOURNAL_NAME = "journal"
+AUDIT_HEAD_NAME = "audit-head"
 SOCKET_NAME = "admin.sock"
 SECRET_VERSION = "v1"  # noqa: S105  its format
 SECRET_BYTES = 32
@@ -36,6 +37,10 @@ class Home:
     @property
     def journal(self) -> Path:
         return self.path / JOURNAL_NAME
+
+    @property
+    def audit_head(self) -> Path:
+        return self.path / AUDIT_HEAD_NAME
 
     def open(self) -> None:
         """Make and lock. Raises SettingsError when it cannot be used, or another process owns it."""

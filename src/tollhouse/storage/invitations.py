@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
+from tollhouse.storage.audited import UNRECORDED
 from tollhouse.storage.rows import page
 from tollhouse.storage.sign_in_tables import invitations
 from tollhouse.terms.people import Role
@@ -80,7 +81,7 @@ def forget_old_invitations(connection: Connection, before_ns: int) -> int:
     """Remove those that were accepted, or over, before a time; how many."""
     column = invitations.c
     old = or_(column.accepted_at_ns < before_ns, column.expires_at_ns < before_ns)
-    return connection.execute(delete(invitations).where(old)).rowcount
+    return connection.execute(delete(invitations).where(old).execution_options(**UNRECORDED)).rowcount
 
 
 def _one(connection: Connection, where: Any) -> Invitation | None:

@@ -4,6 +4,7 @@ apart from keys that people made, however those are named.
 
 from sqlalchemy import Connection, and_, delete, func, select
 
+from tollhouse.storage.audited import UNRECORDED
 from tollhouse.storage.tables import budgets, key_secrets, virtual_keys
 
 NAME = "minted"
@@ -29,6 +30,7 @@ def clean(connection: Connection, *, before_ns: int, limit: int) -> int:
     over = select(column.key_id).where(_MINTED, column.expires_at_ns < before_ns, ~budgeted.exists()).limit(limit)
     key_ids = list(connection.scalars(over))
     if key_ids:
-        connection.execute(delete(key_secrets).where(key_secrets.c.key_id.in_(key_ids)))
-        connection.execute(delete(virtual_keys).where(virtual_keys.c.key_id.in_(key_ids)))
+        for table in (key_secrets, virtual_keys):
+            forgotten = delete(table).where(table.c.key_id.in_(key_ids))
+            connection.execute(forgotten.execution_options(**UNRECORDED))
     return len(key_ids)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
+from tollhouse.storage.audited import UNRECORDED
 from tollhouse.storage.sign_in_tables import sessions
 from tollhouse.storage.tables import users
 from tollhouse.terms.people import Role
@@ -34,7 +35,8 @@ def touch_sessions(connection: Connection, seen: Mapping[bytes, Session]) -> Non
     """Write when sessions were seen and when they end now."""
     for digest, session in seen.items():
         changes = {"seen_at_ns": session.seen_at_ns, "expires_at_ns": session.expires_at_ns}
-        connection.execute(update(sessions).where(sessions.c.digest == digest).values(changes))
+        touched = update(sessions).where(sessions.c.digest == digest).values(changes)
+        connection.execute(touched.execution_options(**UNRECORDED))
 
 
 def end_sessions(connection: Connection, digests: Collection[bytes]) -> None:
@@ -52,4 +54,4 @@ def forget_old_sessions(connection: Connection, now_ns: int) -> int:
     """Remove those that are over; how many."""
     column = sessions.c
     over = or_(column.expires_at_ns <= now_ns, column.ends_at_ns <= now_ns)
-    return connection.execute(delete(sessions).where(over)).rowcount
+    return connection.execute(delete(sessions).where(over).execution_options(**UNRECORDED)).rowcount

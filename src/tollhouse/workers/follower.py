@@ -6,6 +6,7 @@ working until the next change comes along. So what could not be read stays owed,
 """
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -41,7 +42,8 @@ class Follower:
         if len(self._owed) > MAX_OWED or EVERYBODY in self._owed:
             self._owed = {EVERYBODY}
         if self._task is None:
-            self._task = asyncio.create_task(self._catch_up(), name="tollhouse-follower")
+            # Not as whoever's change it was that could not be adopted: what is caught up is of others too.
+            self._task = asyncio.create_task(self._catch_up(), name="tollhouse-follower", context=contextvars.Context())
 
     async def _catch_up(self) -> None:
         while self._owed:

@@ -18,6 +18,7 @@ from tollhouse.controlplane.sign_in.hashing import Hasher
 from tollhouse.controlplane.sign_in.issuers import Issuer
 from tollhouse.controlplane.sign_in.notes import note
 from tollhouse.controlplane.sign_in.options import SignInOptions
+from tollhouse.controlplane.sign_in.refusals import Refusals
 from tollhouse.controlplane.sign_in.tokens import Tokens
 from tollhouse.controlplane.sign_in.trips import Trips
 from tollhouse.rules.claims import domain_of, normal_email
@@ -71,7 +72,8 @@ class Doorkeeper:
         self.random_bytes = random_bytes
         self.book = SessionBook(server_secret, options, now_ns, random_bytes)
         self.hasher = Hasher(options.argon2, options.max_waiting)
-        self.guard = Guard(database, server_secret, options, now_ns)
+        self.refusals = Refusals(database, options.refusals_per_minute, now_ns)
+        self.guard = Guard(database, server_secret, options, now_ns, self.refusals)
         self.invitation_tokens = Tokens(server_secret, "invitation")
         self.form_tokens = Tokens(server_secret, "form")
         self.captured = dict(options.captured)
@@ -94,10 +96,11 @@ class Doorkeeper:
 
     async def tidy(self) -> int:
         """Write what is noted, forget what is over. 0: nothing is left to do."""
-        flush = self.book.flush()
+        flush, tell = self.book.flush(), self.refusals.flush()
 
         def write(connection: Connection) -> None:
             flush(connection)
+            tell(connection)
             self.guard.forget(connection)
             forget_old_invitations(connection, self.now_ns() - KEEP_INVITATIONS_NS)
 
@@ -169,9 +172,9 @@ class Doorkeeper:
             given, stored = "no password", None
         good, newer = await self.hasher.verify(None if stored is None else stored.hash, given)
         if stored is None or not good:
-            note(
-                "refused", user_id="" if stored is None else stored.user_id, address=browser.address, because="password"
-            )
+            user_id = "" if stored is None else stored.user_id
+            note("refused", user_id=user_id, address=browser.address, because="password")
+            await self.refusals.put("refused", "password", user_id=user_id)
             raise _wrong_credentials()
         await self.guard.good(tried)
         await self._refuse_captured(email, stored.user_id)
@@ -223,6 +226,7 @@ class Doorkeeper:
             given = ""
         good, _ = await self.hasher.verify(stored.hash, given)
         if not good:
+            await self.refusals.put("refused", "current password", user_id=user_id)
             raise _wrong_password()
         await self.guard.good(tried)
         hashed = await self.hashed(new, (stored.email, user.name), field="new_password")

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from tollhouse.controlplane.problems import Problem
 from tollhouse.controlplane.sign_in.notes import note
 from tollhouse.controlplane.sign_in.options import SignInOptions
+from tollhouse.controlplane.sign_in.refusals import Refusals
 from tollhouse.rules.lockout import NONE, NS_PER_S, Lockout, after_good_try, after_try, wait_s
 from tollhouse.storage.database import Database
 from tollhouse.storage.failures import forget_old_failures, get_failures, put_failures
@@ -29,12 +30,18 @@ class Try(msgspec.Struct, frozen=True):
 
 class Guard:
     def __init__(
-        self, database: Database, server_secret: bytes, options: SignInOptions, now_ns: Callable[[], int]
+        self,
+        database: Database,
+        server_secret: bytes,
+        options: SignInOptions,
+        now_ns: Callable[[], int],
+        refusals: Refusals,
     ) -> None:
         self._database = database
         self._secret = hmac.digest(server_secret, b"tollhouse failures", "sha256")
         self._options = options
         self._now_ns = now_ns
+        self._refusals = refusals
 
     async def enter(self, email: str, address: str) -> Try:
         """Counts a try of a password. Raises Problem (429) while the account or the address has to wait."""
@@ -80,6 +87,7 @@ class Guard:
         wait = await self._database.run(count)
         if wait:
             note("refused", address=address, because="too many tries")
+            await self._refusals.put("locked out", "too many tries")
             raise Problem(
                 429,
                 "too_many_attempts",

@@ -95,9 +95,11 @@ async def _welcome(issuer: Issuer, request: Request, keeper: Doorkeeper) -> Resp
     except IssuerError as error:
         log.warning("somebody came back from %s and was not let in: %s", name, error)
         note("refused", address=browser.address, because="issuer", issuer=name)
+        await keeper.refusals.put("refused", "issuer", issuer=name)
         return _sorry(502, f"What {name} said cannot be believed or read. The log of this gateway says why.")
     except Problem as problem:
         note("refused", address=browser.address, because=problem.code, issuer=name)
+        await keeper.refusals.put("refused", problem.code, issuer=name)
         return _sorry(problem.status, problem.detail)
     onward = trip.onward if is_local_path(trip.onward) else "/sign-in"
     response = html.page("You are signed in", html.way(onward, "Continue"), refresh_to=onward)
