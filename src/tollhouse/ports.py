@@ -1,7 +1,7 @@
 """The doors' shapes, where two real implementations exist or will: who calls knows only these.
 
 Money   `Ledger`  is the database of one process today; leases of several slot in behind the same calls.
-Rates   `Limiter` is this process's memory today; Valkey slots in behind the same calls (hence the awaits).
+Rates   `Limiter` is this process's memory today; Valkey slots in behind the same calls (hence `Ticket.pending`).
 Secrets `Source` is the environment, a file, a helper, a HashiCorp Vault; a cloud's secret manager is one more file.
 """
 
@@ -26,6 +26,12 @@ class LimitHolder(msgspec.Struct, frozen=True):
 class Ticket(Protocol):
     """A place taken in every limit that applies; given back once, by the first `settle`."""
 
+    @property
+    def pending(self) -> Awaitable[None] | None:
+        """None: the place is taken. Else it is once this was awaited, which raises Refusal as `take` does; then
+        there is nothing to give back.
+        """
+
     def settle(self, tokens_used: int) -> None:
         """End of the call: frees the parallel place and corrects the token estimate. Never raises; a second call does
         nothing.
@@ -46,8 +52,10 @@ class LimitStanding(msgspec.Struct, frozen=True, gc=False):
 class Limiter(Protocol):
     """Admits or refuses by rate; all holders or none are charged."""
 
-    async def take(self, holders: Sequence[LimitHolder], tokens_estimate: int) -> Ticket:
-        """Raises Refusal (429, `rate_limited`, with scope, limit and retry_after_s) when any limit is full."""
+    def take(self, holders: Sequence[LimitHolder], tokens_estimate: int) -> Ticket:
+        """Raises Refusal (429, `rate_limited`, with scope, limit and retry_after_s) when any limit is full. Who must
+        ask another process for that says so by the ticket's `pending`.
+        """
 
     async def room(self, holder: LimitHolder) -> Sequence[Room]:
         """What each of the holder's limits leaves at this instant, for people to look at; nothing is taken."""

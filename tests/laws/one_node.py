@@ -287,9 +287,7 @@ class Node:
         caller = FakeCaller(f"req_{self.count:012x}", self.now_ns())
         ask = Ask(model="claude-x", body_bytes=body_bytes, max_output_tokens=max_tokens, stream=True)
         try:
-            self.accounts.reserve(principal, ask, PRICED if priced else UNPRICED, caller).send(None)
-        except StopIteration as stop:
-            hold: MoneyHold = stop.value
+            hold = self.accounts.reserve(principal, ask, PRICED if priced else UNPRICED, caller)
         except Refusal as refusal:
             return refusal
         self.turn.end()

@@ -15,6 +15,7 @@ from tollhouse.dataplane import accounts
 from tollhouse.dataplane.accounts import Accounts
 from tollhouse.dataplane.holds import Account, MoneyHold, Purse
 from tollhouse.dataplane.snapshot import Principal
+from tollhouse.dataplane.turn import Turn
 from tollhouse.journal import Journal, frames
 from tollhouse.journal.segments import Shelf
 from tollhouse.journal.writer import Writer
@@ -84,9 +85,9 @@ def token_budgets_not_looked_at(real: Any) -> Any:
 
 @seeded(Accounts, "reserve")
 def one_of_several_budgets_not_checked(real: Any) -> Any:
-    async def wrong(self: Accounts, principal: Principal, *facts: Any) -> Any:
+    def wrong(self: Accounts, principal: Principal, *facts: Any) -> Any:
         fewer = Principal(principal.key, principal.user, principal.budgets[:-1] or principal.budgets)
-        return await real(self, fewer, *facts)
+        return real(self, fewer, *facts)
 
     return wrong
 
@@ -128,9 +129,9 @@ def what_was_taken_stays_taken_when_another_budget_refuses(real: Any) -> Any:
 
 @seeded(Accounts, "reserve")
 def unrecorded_hold_stays_held(real: Any) -> Any:
-    async def wrong(self: Accounts, principal: Principal, *facts: Any) -> Any:
+    def wrong(self: Accounts, principal: Principal, *facts: Any) -> Any:
         try:
-            return await real(self, principal, *facts)
+            return real(self, principal, *facts)
         except Refusal as refusal:
             if refusal.code == "journal_unavailable" and principal.purse is not None:
                 for account in principal.purse.requests:
@@ -140,7 +141,7 @@ def unrecorded_hold_stays_held(real: Any) -> Any:
     return wrong
 
 
-@seeded(Journal, "enter")
+@seeded(Turn, "append")
 def hold_not_journalled(real: Any) -> Any:
     return lambda self, record: None if isinstance(record, HoldRecord) else real(self, record)
 

@@ -1,7 +1,5 @@
 """The limiter with users and keys over a clock of its own: all or none, truthful waits, bounded memory."""
 
-import asyncio
-from collections.abc import Coroutine
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -31,18 +29,10 @@ def limiter_at(clock: Clock, timezone: str = "UTC") -> MemoryLimiter:
     return MemoryLimiter(timezone=timezone, monotonic=lambda: clock.now_s, wall=lambda: clock.wall_s)
 
 
-def at_once(taking: Coroutine[None, None, Ticket]) -> Ticket:
-    """Run to the end without a loop: the limiter of one process never waits."""
-    try:
-        taking.send(None)
-    except StopIteration as done:
-        ticket: Ticket = done.value
-        return ticket
-    raise AssertionError("the limiter waited")
-
-
 def take(limiter: MemoryLimiter, *holders: LimitHolder, tokens: int = 0) -> Ticket:
-    return at_once(limiter.take(holders, tokens))
+    ticket = limiter.take(holders, tokens)
+    assert ticket.pending is None
+    return ticket
 
 
 def refused(limiter: MemoryLimiter, *holders: LimitHolder, tokens: int = 0) -> Refusal:
@@ -62,13 +52,9 @@ def key(**limits: int) -> LimitHolder:
 
 def test_it_is_a_limiter() -> None:
     limiter: Limiter = MemoryLimiter()
-
-    async def one_call() -> LimitStanding | None:
-        ticket = await limiter.take((user(requests_per_minute=2),), 10)
-        ticket.settle(10)
-        return ticket.remaining()
-
-    assert asyncio.run(one_call()) == LimitStanding(2, 1, 60.0)
+    ticket = limiter.take((user(requests_per_minute=2),), 10)
+    ticket.settle(10)
+    assert (ticket.pending, ticket.remaining()) == (None, LimitStanding(2, 1, 60.0))
 
 
 def test_an_unknown_time_zone_is_refused_at_once() -> None:

@@ -61,6 +61,7 @@ class ListJournal:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.entered: list[Record] = []
+        self.well = True
         self.broken = False
         self.sync_broken = False
 

@@ -62,11 +62,14 @@ class World:
     def reserve(self, body_bytes: int, max_tokens: int | None) -> Any:
         return finish(self.reserving(body_bytes, max_tokens))
 
-    def reserving(self, body_bytes: int, max_tokens: int | None) -> Coroutine[Any, Any, Any]:
+    async def reserving(self, body_bytes: int, max_tokens: int | None) -> Any:
         self.count += 1
         caller = FakeCaller(f"req_{self.count:012x}", self.now_s * 10**9)
         ask = Ask(model="claude-x", body_bytes=body_bytes, max_output_tokens=max_tokens, stream=True)
-        return self.accounts.reserve(self.principal, ask, ATTEMPT, caller)
+        hold = self.accounts.reserve(self.principal, ask, ATTEMPT, caller)
+        if self.accounts.strict:
+            await self.accounts.synced(hold)
+        return hold
 
     def settle(self, hold: Any, seen: Seen, ending: Any) -> Any:
         return self.accounts.settle(hold, seen, ending, True, 200, "")

@@ -7,9 +7,9 @@ the room and taking it there is no await, so no two calls can take the same room
     reserve   bound the call → choose the cap that fits → take the room → HOLD in the journal → only then send
     settle    once: amount from what was seen → SETTLE in the journal → room given back → entry on its way to the ledger
 
-In one process this node owns all of every budget. With several, a lease grant comes before taking room: `reserve` is a
-coroutine for that. A hold keeps the window it was taken in: a stream that crosses a reset settles where it was
-admitted.
+In one process this node owns all of every budget. With several, a lease grant comes before taking room, by a wait of
+its own, as for the disk in durability `strict`; most calls need none. A hold keeps the window it was taken in: a stream
+that crosses a reset settles where it was admitted.
 """
 
 import math
@@ -79,6 +79,7 @@ class Accounts:
         self._journal = journal
         self._outbox = outbox
         self._options = options
+        self.strict = options.strict
         self._now_ns = now_ns
         self._accounts: dict[str, Account] = {}
         self._budgets: dict[str, Budget] = {}
@@ -137,10 +138,11 @@ class Accounts:
 
     # --- the life of a hold
 
-    async def reserve(
+    def reserve(
         self, principal: Principal, ask: Ask, attempt: Attempt, caller: Caller, mark: str = FIRST_ATTEMPT
     ) -> MoneyHold:
-        """Take room for the worst case of this attempt in every budget that applies, and journal it.
+        """Take room for the worst case of this attempt in every budget that applies, and journal it. In durability
+        `strict` a wait for `synced` follows, before anything is sent.
 
         `mark` stands behind the request's id in the attempt's.
 
@@ -183,8 +185,6 @@ class Accounts:
             hold.give_back(0, 0, 0)
             raise unrecorded() from error
         self.holds.add(hold)
-        if options.strict:
-            await self._sync(hold)
         return hold
 
     def _open(self, principal: Principal, now_s: float) -> Purse:
@@ -200,8 +200,10 @@ class Accounts:
             if hold.record.attempt_id in attempt_ids:
                 hold.unrecorded = True
 
-    async def _sync(self, hold: MoneyHold) -> None:
-        """Wait for the disk; whatever ends the wait otherwise, nothing was sent and the hold is given back."""
+    async def synced(self, hold: MoneyHold) -> None:
+        """Wait until this hold is on the disk; whatever ends the wait otherwise, the hold is given back and nothing may
+        be sent. Raises Refusal (503).
+        """
         try:
             await self._journal.synced()
             if hold.unrecorded:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tollhouse.dataplane.holds import USD, Account, MoneyHold
 from tollhouse.dataplane.plan import SHARED
+from tollhouse.rules.limits import MINUTE_S
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.events import Settlement
 from tollhouse.terms.money import NUSD_PER_USD
@@ -34,11 +35,11 @@ USD_HOLD = REQUEST_ID + PAID_BY % SHARED + b"x-tollhouse-held-usd: %d.%09d\r\n%b
 """Of nearly all calls: the shared key pays. With what is left of a budget in USD between its labels."""
 CAP = b"x-tollhouse-max-tokens: %d; %b\r\n"
 OUTCOME = b"x-tollhouse-cost-usd: %d.%09d\r\nx-tollhouse-overhead-ms: %.3f\r\n"
-LIMITS = (
-    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %.3fs\r\n"
-)
+LIMITS = b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %bs\r\n"
 """Room in the tightest request limit, in the words the caller's SDK knows."""
 ANTHROPIC_LIMITS = LIMITS + b"anthropic-ratelimit-requests-limit: %d\r\nanthropic-ratelimit-requests-remaining: %d\r\n"
+MINUTE = b"%.3f" % MINUTE_S
+"""When nearly every limit is wholly free again; to format a float costs as much as the rest of the line."""
 ANTHROPIC = DialectName.ANTHROPIC
 
 EXPOSED = (
@@ -66,11 +67,12 @@ def own(exchange: "Exchange", settlement: Settlement | None = None) -> bytes:
         lines = of_hold(request_id, hold)
         ticket = exchange.ticket
         if ticket is not None and (standing := ticket.remaining()) is not None:
-            limit, remaining = standing.limit, standing.remaining
+            limit, remaining, reset_s = standing.limit, standing.remaining, standing.reset_s
+            reset = MINUTE if reset_s == MINUTE_S else b"%.3f" % reset_s
             if exchange.dialect.name is ANTHROPIC:
-                lines += ANTHROPIC_LIMITS % (limit, remaining, standing.reset_s, limit, remaining)
+                lines += ANTHROPIC_LIMITS % (limit, remaining, reset, limit, remaining)
             else:
-                lines += LIMITS % (limit, remaining, standing.reset_s)
+                lines += LIMITS % (limit, remaining, reset)
         if settlement is not None:
             relay, started_at = exchange.relay, exchange.started_at
             sent_at = started_at if relay is None else relay.sent_at

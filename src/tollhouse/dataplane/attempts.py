@@ -3,6 +3,7 @@
 Another attempt may follow only while no byte of the answer has reached the client; each has its own hold.
 """
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from tollhouse.dataplane.head import RequestHead
@@ -24,8 +25,11 @@ COPIED_BYTES = 16 * 1024
 """A body up to this size is joined with its head; for a larger one a second piece to write costs less than a copy."""
 
 
-async def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Attempt, ask: Ask) -> None:
-    """One attempt, to its end. Raises UpstreamError; `sent` says whether the provider may have begun to work."""
+def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Attempt, ask: Ask) -> Awaitable[None]:
+    """Send one attempt; what is returned is to be awaited, until it is over. How it ended, `ended` says.
+
+    Both raise UpstreamError; `sent` says whether the provider may have begun to work.
+    """
     assert attempt.lane is not None
     exchange.provider_name = attempt.provider.name
     cap, add_usage = hold.cap, ask.stream and not ask.include_usage
@@ -43,9 +47,17 @@ async def send(exchange: "Exchange", hold: MoneyHold, relay: Relay, attempt: Att
     if exchange.disconnected:
         raise UpstreamClosed("the client is gone", sent=False)
     starting = exchange.plane.pool.start(hold, attempt.provider.origin, relay)
-    if starting is not None:
-        await starting
+    return relay if starting is None else both(starting, relay)
+
+
+async def both(starting: Awaitable[None], relay: Relay) -> None:
+    """The end of an attempt that had to wait for a connection."""
+    await starting
     await relay
+
+
+def ended(exchange: "Exchange", relay: Relay, attempt: Attempt) -> None:
+    """An attempt is over: raise what ended it early, and tell of a credential that the provider does not take."""
     if relay.status in REFUSED:
         exchange.plane.credential_refused(attempt.provider, attempt.credential_id, relay.status)
     if relay.failure is not None:

@@ -13,7 +13,7 @@ from time import monotonic
 
 from tollhouse.dataplane import answer_headers, notes
 from tollhouse.dataplane.admission import admit, estimate_tokens
-from tollhouse.dataplane.attempts import send
+from tollhouse.dataplane.attempts import ended, send
 from tollhouse.dataplane.edge import Edge
 from tollhouse.dataplane.free_calls import answer_models, count_tokens
 from tollhouse.dataplane.head import RequestHead
@@ -135,10 +135,16 @@ class Exchange(Visitor):
             if self.route.endpoint is COUNT_TOKENS:
                 await count_tokens(self, principal, attempt)
                 return
-            self.ticket = await plane.limiter.take(principal.holders, estimate_tokens(ask))
-            hold = self.hold = await plane.accounts.reserve(principal, ask, attempt, self)
+            ticket = self.ticket = plane.limiter.take(principal.holders, estimate_tokens(ask))
+            if ticket.pending is not None:
+                await ticket.pending
+            hold = plane.accounts.reserve(principal, ask, attempt, self)
+            if plane.accounts.strict:
+                await plane.accounts.synced(hold)
+            self.hold = hold
             self.relay = relay = plane.captured(self) if principal.capture_days else Relay(self)
             await send(self, hold, relay, attempt, ask)
+            ended(self, relay, attempt)
             self.finish(relay)
         except Refusal as refusal:
             self.settle(NOT_SENT, refusal.code, refusal.status)
@@ -256,7 +262,7 @@ class Exchange(Visitor):
                 return
             if not recast(self):
                 return
-        self.story = self.tell(principal)
+        self.story = self.tell(principal).__await__()
         self.go_on()
 
     def failed(self) -> None:

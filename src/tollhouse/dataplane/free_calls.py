@@ -33,7 +33,9 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
     assert ask is not None
     limits = Limits(requests_per_minute=plane.options.free_calls_per_minute)
     name = f"free:{principal.user.user_id}@{principal.key.key_id}"
-    exchange.ticket = await plane.limiter.take((LimitHolder(name, limits),), 0)
+    ticket = exchange.ticket = plane.limiter.take((LimitHolder(name, limits),), 0)
+    if ticket.pending is not None:
+        await ticket.pending
     exchange.provider_name = attempt.provider.name
     body = exchange.whole_body()
     if attempt.lane is not None:

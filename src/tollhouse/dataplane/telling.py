@@ -8,10 +8,12 @@ of the request, and goes on in the callback of whatever it awaited. What needs a
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Generator
 from typing import Any
 
 log = logging.getLogger("tollhouse.edge")
+OVER: Any = object()
+"""Instead of something to wait for."""
 
 
 class Teller:
@@ -21,20 +23,20 @@ class Teller:
 
     def __init__(self) -> None:
         self.response_complete = False
-        self.story: Coroutine[Any, Any, None] | None = None
-        """None until it begins."""
+        self.story: Generator[Any, Any, None] | None = None
+        """A coroutine's `__await__`; None until it begins."""
 
     def go_on(self, _done: object = None) -> None:
         """Up to the next thing to wait for. The last door: a bug of ours is logged and answered, never left hanging."""
         assert self.story is not None
         try:
-            waits_for = self.story.send(None)
-        except StopIteration:
-            return
+            waits_for = next(self.story, OVER)  # without a StopIteration and its traceback
         except Exception:
             log.exception("a call ended in a bug of ours")
             if not self.response_complete:
                 self.failed()
+            return
+        if waits_for is OVER:
             return
         if waits_for is None:  # a bare yield: let others go first
             asyncio.get_running_loop().call_soon(self.go_on)

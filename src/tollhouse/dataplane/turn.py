@@ -26,6 +26,11 @@ log = logging.getLogger("tollhouse.dataplane")
 class Grouping(Protocol):
     """What a turn needs of the journal."""
 
+    entered: list[Record]
+    """What the next `flush` writes."""
+    well: bool
+    """Records may be added to `entered` without `enter`."""
+
     def enter(self, record: Record) -> None:
         """Take a record. Raises JournalError for a hold that cannot be written now."""
 
@@ -58,7 +63,11 @@ class Turn:
 
     def append(self, record: Record) -> None:
         """A record, in the journal by the end of this turn. Raises JournalError for a hold that cannot be written."""
-        self._journal.enter(record)
+        journal = self._journal
+        if journal.well:
+            journal.entered.append(record)
+        else:
+            journal.enter(record)
         if not self.open:
             self._begin()
 

@@ -7,7 +7,7 @@ its place in the limits given back; where both ways take theirs of the same limi
 from typing import TYPE_CHECKING
 
 from tollhouse.dataplane.admission import admit, estimate_tokens
-from tollhouse.dataplane.attempts import send
+from tollhouse.dataplane.attempts import ended, send
 from tollhouse.dataplane.free_calls import count_tokens
 from tollhouse.dataplane.page_chat import as_pinned
 from tollhouse.dataplane.payers import Payers, Said
@@ -28,13 +28,14 @@ CHAT = Endpoint.CHAT.value
 
 
 class BothTickets:
-    """Places of one call in the limits of two ways."""
+    """Places of one call in the limits of two ways; both are taken."""
 
-    __slots__ = ("earlier", "later")
+    __slots__ = ("earlier", "later", "pending")
 
     def __init__(self, earlier: Ticket, later: Ticket) -> None:
         self.earlier = earlier
         self.later = later
+        self.pending = None
 
     def settle(self, tokens_used: int) -> None:
         self.earlier.settle(tokens_used)
@@ -87,16 +88,22 @@ class Walk:
         plane = exchange.plane
         exchange.ticket = await self._take(estimate_tokens(ask))
         mark = f"-{self._number}"
-        hold = exchange.hold = await plane.accounts.reserve(face, ask, attempt, exchange, mark)
+        hold = plane.accounts.reserve(face, ask, attempt, exchange, mark)
+        if plane.accounts.strict:
+            await plane.accounts.synced(hold)
+        exchange.hold = hold
         exchange.relay = relay = plane.captured(exchange) if face.capture_days else Relay(exchange)
         await send(exchange, hold, relay, attempt, ask)
+        ended(exchange, relay, attempt)
         return relay
 
     async def _take(self, tokens_estimate: int) -> Ticket:
         """As the limiter does; what the call has from an earlier way is not taken again. Raises Refusal (429)."""
         exchange, kept = self.exchange, self._kept
         holders = [one for one in self.face.holders if one not in kept]
-        taken = await exchange.plane.limiter.take(holders, tokens_estimate)
+        taken = exchange.plane.limiter.take(holders, tokens_estimate)
+        if taken.pending is not None:
+            await taken.pending
         return taken if exchange.ticket is None else BothTickets(exchange.ticket, taken)
 
     # --- what ended a way, and whether there is another one

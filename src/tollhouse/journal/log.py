@@ -56,8 +56,10 @@ class Journal:
         self._alarm = Alarm()
         self._lock = threading.Lock()
         self._writer = Writer(options, disk, clock, first_number, self._alarm.ring)
-        self._entered: list[Record] = []
-        """Not written yet."""
+        self.entered: list[Record] = []
+        """Not written yet: what the next `flush` writes."""
+        self.well = False
+        """The last write left room for more: until the next one, holds may be entered without `enter`."""
         self._synced = 0
         self._waiters = Waiters()
         self._cycle_lock = threading.Lock()
@@ -99,10 +101,11 @@ class Journal:
 
     def enter(self, record: Record) -> None:
         """Take a record that the next `flush` writes. Raises JournalError for a hold when none can be written now."""
-        if type(record) is HoldRecord and not self._writer.well:
+        if type(record) is HoldRecord and not self.well:
             with self._lock:
                 self._writer.require_room(record)
-        self._entered.append(record)
+            self.well = True
+        self.entered.append(record)
 
     def flush(self) -> None:
         """Write what was entered, in one write. It survives the death of the process when this returns.
@@ -110,11 +113,14 @@ class Journal:
         Raises JournalError when it could not be written; `lost` names the holds among it, which are as if they had
         never been. Settlements are kept and written as soon as possible, so the caller goes on.
         """
-        records = self._entered
+        records = self.entered
         if records:
-            self._entered = []
+            self.entered = []
             with self._lock:
-                self._writer.write(records)
+                try:
+                    self._writer.write(records)
+                finally:
+                    self.well = self._writer.well
 
     async def synced(self) -> None:
         """In durability `strict`: wait until everything entered so far is on the disk. Else return at once.

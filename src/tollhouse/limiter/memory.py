@@ -24,6 +24,7 @@ class FreeTicket:
     """For a call that no limit holds for: nothing to give back."""
 
     __slots__ = ()
+    pending = None
 
     def settle(self, tokens_used: int) -> None:
         """Nothing was taken."""
@@ -39,6 +40,7 @@ class MemoryTicket:
     """A place in the limits of one or more holders, and their tightest request limit at the time it was taken."""
 
     __slots__ = ("_chunks", "_estimate", "_standing", "_states")
+    pending = None
 
     def __init__(self, states: list[HolderState], tokens_estimate: int, now_s: float, wall_s: float) -> None:
         """Charge a call that all of these were found to have room for."""
@@ -111,7 +113,7 @@ class MemoryLimiter:
         """Holders kept in memory."""
         return len(self._states)
 
-    async def take(self, holders: Sequence[LimitHolder], tokens_estimate: int) -> Ticket:
+    def take(self, holders: Sequence[LimitHolder], tokens_estimate: int) -> Ticket:
         """As the port says. `tokens_estimate` is at least 0."""
         now_s = self._monotonic()
         wall_s = self._wall()
