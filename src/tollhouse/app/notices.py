@@ -12,7 +12,7 @@ from tollhouse.settings import Settings, read_secret
 from tollhouse.storage import notices
 from tollhouse.terms.errors import SettingsError
 from tollhouse.terms.webhooks import DECLARED_PREFIX, Webhook
-from tollhouse.vault import Binding, Vault
+from tollhouse.vault import Binding, Vault, version_of
 from tollhouse.workers import Deliverer, DelivererOptions, Recorder, Upkeep
 
 TEST_MARGIN_S = 5.0
@@ -60,7 +60,8 @@ class HooksAtRest:
         return check_webhook_url(url, allow_loopback=self._allow_loopback)
 
     def seal(self, webhook_id: str, secret: str) -> tuple[bytes, int]:
-        return self._vault.seal(secret.encode(), binding(webhook_id)), self._vault.keys.current
+        sealed = self._vault.seal(secret.encode(), binding(webhook_id))
+        return sealed, version_of(sealed)  # the newest key may have changed in between
 
     def secret_of(self, hook: Webhook) -> bytes:
         """What signs for a webhook. Raises VaultError."""

@@ -20,6 +20,8 @@ COMMANDS = {
     "teams": "Teams: create, list, show, edit, block, unblock; add and remove members.",
     "plans": "Plans: create, list, show, edit, remove.",
     "budgets": "Hard caps over the organisation, a team, a user or a key: set, list, edit, remove.",
+    "credentials": "Stored credentials of providers: list, add, replace, test, assign, unassign, remove.",
+    "vault": "Master keys under which secrets are stored: init, status, rotate.",
     "apply": "Make users, teams, keys, plans, budgets and providers what a YAML file says.",
     "import": "Another gateway's configuration as a file to apply: litellm.",
     "usage": "What was used and what it cost, by user, key, team, model, client or day.",

@@ -33,6 +33,10 @@ class Ask(msgspec.Struct, Generic[T], frozen=True):
     query: Mapping[str, Any] = {}
     if_match: str | None = None
 
+    def __repr__(self) -> str:
+        """Without the body, which may hold a secret: what is printed ends up in logs."""
+        return f"Ask({self.method!r}, {self.path!r})"
+
 
 class PageAsk(msgspec.Struct, Generic[T], frozen=True):
     """A list, asked for page by page."""

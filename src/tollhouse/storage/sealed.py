@@ -14,9 +14,14 @@ from sqlalchemy import Column, Connection, Row, Table, func, select, update
 
 from tollhouse.storage.capture_tables import captures
 from tollhouse.storage.credential_tables import credentials
+from tollhouse.storage.notice_tables import webhooks
+from tollhouse.terms.names import DEFAULT_ORG
 
 MAX_BATCH = 1_000
 """Small envelopes: some 20 ms."""
+
+NO_SECRET = 0
+"""The version of a row that holds no secret."""
 
 Bound = tuple[str, str, str, str]
 """What an envelope is bound to: tenant, record, provider, host (`tollhouse.vault.Binding`)."""
@@ -46,12 +51,17 @@ class SealedTable:
         self.at_once = at_once
         self._table = table
         self._row_id = row_id
-        self._bound = bound
+        self.bound = bound
+
+    @property
+    def name(self) -> str:
+        """Of the table."""
+        return self._table.name
 
     def by_version(self, connection: Connection) -> dict[int, int]:
         """How many lie under each master key."""
         under = self._table.c.sealed_under
-        rows = connection.execute(select(under, func.count()).group_by(under))
+        rows = connection.execute(select(under, func.count()).where(under > NO_SECRET).group_by(under))
         return {version: count for version, count in rows}  # noqa: C416  dict() of rows has no types
 
     def some(
@@ -65,13 +75,14 @@ class SealedTable:
     ) -> list[SealedRow]:
         """At most `limit` with an id after this: under this version, or under one below."""
         column = self._table.c
-        query = select(self._table).where(self._row_id > after).order_by(self._row_id).limit(limit)
+        some = (self._row_id > after, column.sealed_under > NO_SECRET)
+        query = select(self._table).where(*some).order_by(self._row_id).limit(limit)
         if version is not None:
             query = query.where(column.sealed_under == version)
         if below is not None:
             query = query.where(column.sealed_under < below)
         return [
-            SealedRow(getattr(row, self._row_id.name), row.sealed, row.sealed_under, self._bound(row))
+            SealedRow(getattr(row, self._row_id.name), row.sealed, row.sealed_under, self.bound(row))
             for row in connection.execute(query)
         ]
 
@@ -90,8 +101,13 @@ def _content(row: Row[Any]) -> Bound:
     return row.org_id, row.request_id, "content", ""
 
 
+def _webhook(row: Row[Any]) -> Bound:
+    return DEFAULT_ORG, row.webhook_id, "webhook", ""
+
+
 SEALED: tuple[SealedTable, ...] = (
     SealedTable("credential", credentials, credentials.c.credential_id, _credential),
+    SealedTable("webhook", webhooks, webhooks.c.webhook_id, _webhook),
     SealedTable("content", captures, captures.c.request_id, _content, at_once=10),  # of megabytes each
 )
 

@@ -45,8 +45,8 @@ def parse_master_keys(text: str, *, where: str) -> MasterKeys:
     `where` and the place, never the key.
     """
     keys: dict[int, bytes] = {}
-    lines = [line for line in text.replace(",", "\n").splitlines() if not line.lstrip().startswith("#")]
-    for place, given in enumerate(" ".join(lines).split(), 1):
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    for place, given in enumerate(" ".join(lines).replace(",", " ").split(), 1):
         number, colon, encoded = given.partition(":")
         if not colon or not number.isascii() or not number.isdigit() or not 0 < int(number) <= MAX_VERSION:
             raise SettingsError(f"{where}: master key {place} is not VERSION:BASE64; `tollhouse vault init` writes one")
