@@ -219,6 +219,7 @@ async def plane(
         options=PlaneOptions(**options or {}),
         dialects={one.name: one for one in (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS, PAGE)},
         schemes=(VirtualKeyScheme(snapshot, SECRET, lambda: T0_NS), *schemes(snapshot)),
+        directory=snapshot,
         planner=Planner(providers, lambda row, model: facts),
         limiter=MemoryLimiter(),
         accounts=accounts,

@@ -7,8 +7,6 @@ with its clean mark.
 
 import asyncio
 import contextlib
-import itertools
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +23,7 @@ from tollhouse.app.identity import schemes
 from tollhouse.app.key_sources import open_keyring
 from tollhouse.app.notices import Herald
 from tollhouse.app.opening import KeyOpener
+from tollhouse.app.request_ids import RequestIds
 from tollhouse.app.store import Store
 from tollhouse.app.vaulting import credential_options, read_master_keys, vault_warnings
 from tollhouse.controlplane.api import build_api
@@ -97,8 +96,6 @@ class House:
         self._stopping = False
         self._opened = contextlib.AsyncExitStack()
         """How to close what was opened so far, latest first: a start may fail half-way."""
-        self._boot = int.from_bytes(os.urandom(5)) << 24
-        self._numbers = itertools.count(1)
 
     async def start(self) -> None:
         """Everything up to the listeners. Raises TollhouseError with what is wrong and what to do."""
@@ -215,6 +212,7 @@ class House:
             ),
             dialects={dialect.name: dialect for dialect in DIALECTS},
             schemes=schemes(self),
+            directory=self.snapshot,
             planner=self.fleet.planner,
             limiter=self.limiter,
             accounts=self.accounts,
@@ -222,7 +220,7 @@ class House:
             telemetry=self.telemetry,
             note_refused=self.strangers.put,
             credential_refused=self.credential_refused,
-            request_id=self.request_id,
+            request_id=RequestIds().make,
             now_ns=time.time_ns,
             chat=pinned(self.settings.chat, self.fleet.planner, self.warnings),
             captured=privacy.captured_relay(self),
@@ -234,13 +232,6 @@ class House:
         )
         self.gate = Gate(options, partial(Exchange, self.plane), asyncio.get_running_loop(), self.turn)
         self._opened.callback(self.gate.close)
-
-    def request_id(self, at_ns: int) -> str:
-        """Unique over restarts and processes, sortable by time: 11 hexadecimal digits of milliseconds, 10 of this
-        process's random part, 6 of a count; written as one number, whose first digit (a 1) keeps the zeros in front.
-        """
-        number = 1 << 108 | at_ns // 1_000_000 << 64 | self._boot | next(self._numbers) & 0xFFFFFF
-        return "req_" + hex(number)[3:]
 
     async def stop(self) -> None:
         """After the drain, or a start that failed: everything settled is shipped and all that was opened closed. What

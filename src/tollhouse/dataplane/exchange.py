@@ -79,6 +79,10 @@ class Exchange(Visitor):
     def arrived(self) -> None:
         """identify: who is it. A head that may not go on is answered before its body is read."""
         head = self.head
+        proof = head.proof
+        if proof.version == self.plane.directory.version and not self.gate.draining:
+            self.principal = proof.principal  # as of the same head before, which passed all that is asked below
+            return
         try:
             if head.method not in self.route.methods:
                 self.answer_preflight() if head.method == b"OPTIONS" else self.refuse_method()

@@ -9,6 +9,7 @@ from tollhouse.dataplane.accounts import Accounts
 from tollhouse.dataplane.identify import Scheme
 from tollhouse.dataplane.plan import Planner
 from tollhouse.dataplane.relay import Relay
+from tollhouse.dataplane.snapshot import Snapshot
 from tollhouse.dataplane.stored_keys import Opener
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.dialects.page import Pinned
@@ -50,6 +51,8 @@ class Plane(msgspec.Struct, frozen=True):
     options: PlaneOptions
     dialects: dict[DialectName, Dialect]
     schemes: Sequence[Scheme]
+    directory: Snapshot
+    """Whose version says whether what was found by a scheme still holds."""
     planner: Planner
     limiter: Limiter
     accounts: Accounts

@@ -15,6 +15,7 @@ else one body of 32 MiB took seconds, in which nobody else is served, and more t
 import json
 import re
 from collections.abc import Mapping
+from operator import call
 from typing import Any, NoReturn
 
 import msgspec
@@ -90,8 +91,8 @@ class BodyReader:
     def __init__(self, value_type: Any, watched: frozenset[str]) -> None:
         self._value_type = value_type
         self._watched = watched
-        # `str.__new__(Name, key)` makes the key without a Python frame
-        self._decoder = msgspec.json.Decoder(dict[Name, value_type], dec_hook=str.__new__)
+        # `call(Name, key)` makes the key without a Python frame
+        self._decoder = msgspec.json.Decoder(dict[Name, value_type], dec_hook=call)
 
     def read(self, body: bytes) -> Mapping[str, Any]:
         """The top-level fields, each of `value_type` or ODD.
