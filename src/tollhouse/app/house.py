@@ -198,6 +198,7 @@ class House:
         pool_options = PoolOptions(**{name: getattr(upstream, name) for name in PoolOptions.__struct_fields__})
         self.pool = Pool(pool_options, self.turn.call)
         self.fleet.pool = self.pool
+        self.own_endpoints = setup.own_endpoints(self.settings)
         self._opened.callback(self.pool.close)
         self.virtual_keys = VirtualKeyScheme(self.snapshot, self.store.server_secret, time.time_ns)
         self.telemetry = Telemetry(partial(standing.gauges, self), partial(standing.infos, self))
@@ -224,7 +225,7 @@ class House:
             now_ns=time.time_ns,
             chat=pinned(self.settings.chat, self.fleet.planner, self.warnings),
             captured=privacy.captured_relay(self),
-            open_key=KeyOpener(self.vault),
+            open_key=KeyOpener(self.vault, self.own_endpoints),
         )
         options = EdgeOptions(
             **{name: value for name, value in listen if name in EdgeOptions.__struct_fields__},
@@ -318,7 +319,7 @@ class House:
                 timezone=self.settings.money.timezone,
                 master_keys=partial(read_master_keys, self.settings),
                 credentials=credential_options(self.settings),
-                ask_provider=CredentialAsker(self.settings, self.fleet, self.pool),
+                ask_provider=CredentialAsker(self.settings, self.fleet, self.pool, self.own_endpoints),
                 options=ManagementOptions(**self.settings.management.model_dump()),
                 trail=self.store.trail,
             )
