@@ -303,6 +303,7 @@ class House:
                 capture_days=self.settings.capture.max_days,
                 captured=self.captured,
                 hooks=self.herald,
+                quiet=partial(privacy.quiet, self),
                 standing=self.accounts,
                 status=partial(standing.status, self),
                 own_key=self.own_key,

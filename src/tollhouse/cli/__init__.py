@@ -16,7 +16,7 @@ COMMANDS = {
     "serve": "Run the gateway.",
     "demo": "Run it with the embedded model and stream one governed answer.",
     "keys": "Virtual keys: create, mint, list, show, edit, rotate, revoke.",
-    "users": "Users: create, list, show, edit, block, unblock.",
+    "users": "Users: create, list, show, edit, block, unblock, erase.",
     "teams": "Teams: create, list, show, edit, block, unblock; add and remove members.",
     "plans": "Plans: create, list, show, edit, remove.",
     "budgets": "Hard caps over the organisation, a team, a user or a key: set, list, edit, remove.",

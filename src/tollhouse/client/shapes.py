@@ -46,7 +46,7 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 class User(msgspec.Struct, frozen=True):
-    """`status`: active | blocked."""
+    """`status`: active | blocked | erased."""
 
     user_id: str
     name: str
@@ -60,6 +60,7 @@ class User(msgspec.Struct, frozen=True):
     owned_by: str = ""
     created_at: datetime | None = None
     blocked_at: datetime | None = None
+    erased_at: datetime | None = None
 
 
 class Membership(msgspec.Struct, frozen=True):

@@ -106,6 +106,7 @@ PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
     ("POST", "/api/v1/users/{user_id:path}/unblock"): Action.WRITE_USERS,
     ("PUT", "/api/v1/users/{user_id:path}/credentials/{provider}"): Action.WRITE_CREDENTIALS,
     ("DELETE", "/api/v1/users/{user_id:path}/credentials/{provider}"): Action.WRITE_CREDENTIALS,
+    ("POST", "/api/v1/users/{user_id:path}/erase"): Action.ERASE_USERS,
     ("GET", "/api/v1/users/{user_id:path}"): Action.READ_USERS,
     ("PATCH", "/api/v1/users/{user_id:path}"): Action.WRITE_USERS,
     ("POST", "/api/v1/teams"): Action.WRITE_TEAMS,
