@@ -8,7 +8,7 @@ with its clean mark.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,7 @@ from tollhouse.dataplane.gate import EdgeOptions, Gate
 from tollhouse.dataplane.identify import VirtualKeyScheme
 from tollhouse.dataplane.plane import Plane, PlaneOptions
 from tollhouse.dataplane.snapshot import Snapshot
+from tollhouse.dataplane.thresholds import Thresholds
 from tollhouse.dataplane.turn import Turn
 from tollhouse.dialects.anthropic import ANTHROPIC
 from tollhouse.dialects.dialect import Dialect
@@ -56,6 +57,7 @@ from tollhouse.storage.image import load_image
 from tollhouse.storage.requests import HOLDER_KINDS
 from tollhouse.telemetry import Telemetry
 from tollhouse.terms.errors import Refusal
+from tollhouse.terms.events import Refused, Settlement
 from tollhouse.terms.names import Endpoint
 from tollhouse.terms.people import BudgetWindow, VirtualKey
 from tollhouse.upstream.local import LocalModel
@@ -133,6 +135,7 @@ class House:
                 strict=settings.storage.durability == "strict",
             ),
             time.time_ns,
+            Thresholds(settings.money.thresholds, self.board.emit),
         )
         self.turn.lost = self.accounts.lost
         self.limiter = MemoryLimiter(timezone=settings.money.timezone)
@@ -142,6 +145,7 @@ class House:
         self._opened.push_async_callback(self.follower.stop)
         await self.changed(None)
         await store.database.run(self._restore_limits)
+        self.shipper.told = self._shipped
         self.shipper.start()
         self._opened.push_async_callback(self.shipper.stop, SHIP_TIMEOUT_S)
         rows_per_s = settings.storage.max_stranger_rows_per_s
@@ -268,7 +272,11 @@ class House:
         )
         self.accounts.adopt(image)
         self.snapshot.replace(image, user_id)
+        self.herald.catch_up(image)
         await self.doorkeeper.people_changed(image.users)
+
+    def _shipped(self, settlements: Sequence[Settlement], _refused: Sequence[Refused]) -> None:
+        self.accounts.shipped(settlements)
 
     def own_key(self, text: str) -> VirtualKey | None:
         """The key this text is, if it is good."""

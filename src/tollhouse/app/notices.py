@@ -7,10 +7,12 @@ from tollhouse.app.providers import tls_context
 from tollhouse.app.store import Store
 from tollhouse.events import Board, Poster
 from tollhouse.events.signature import secret_bytes
+from tollhouse.rules.thresholds import past
 from tollhouse.rules.webhook_urls import check_webhook_url
 from tollhouse.settings import Settings, read_secret
 from tollhouse.storage import notices
 from tollhouse.terms.errors import SettingsError
+from tollhouse.terms.people import DirectoryImage
 from tollhouse.terms.webhooks import DECLARED_PREFIX, Webhook
 from tollhouse.vault import Binding, Vault, version_of
 from tollhouse.workers import Deliverer, DelivererOptions, Recorder, Upkeep
@@ -105,6 +107,8 @@ class Herald(HooksAtRest):
             board, store.database, self.declared, self.deliverer.wake, max_pending=options.max_pending
         )
         self._upkeep = Upkeep(self._prune)
+        self._percents = settings.money.thresholds
+        self._caught_up = False
 
     def open(self, opened: AsyncExitStack) -> None:
         """Begin; `opened` ends it."""
@@ -115,6 +119,12 @@ class Herald(HooksAtRest):
         opened.push_async_callback(self.recorder.stop)
         self._upkeep.start()
         opened.push_async_callback(self._upkeep.stop)
+
+    def catch_up(self, image: DirectoryImage) -> None:
+        """What the last process may have left untold: thresholds that were passed before the first image was read."""
+        if not self._caught_up:
+            self._caught_up = True
+            self.recorder.add(past(image, self._percents))
 
     async def tried(self, webhook_id: str, notice_id: str) -> None:
         await self.deliverer.tried(webhook_id, notice_id, self._options.timeout_s + TEST_MARGIN_S)
