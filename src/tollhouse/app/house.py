@@ -139,7 +139,7 @@ class House:
         )
         self.turn.lost = self.accounts.lost
         self.limiter = MemoryLimiter(timezone=settings.money.timezone)
-        self.doorkeeper = await sign_in.open_doorkeeper(settings, store, self.changed, self._opened)
+        self.doorkeeper = await sign_in.open_doorkeeper(settings, store, self.changed, self.board.emit, self._opened)
         self.sessions = self.doorkeeper.book
         self.setup_token = await first_owner(self.doorkeeper)
         self._opened.push_async_callback(self.follower.stop)

@@ -74,7 +74,7 @@ class UserDetail(User, frozen=True):
 
 
 class Key(msgspec.Struct, frozen=True):
-    """`status`: active | expired | revoked. `models` None admits every model."""
+    """`status`: active | paused | expired | revoked. `models` None admits every model."""
 
     key_id: str
     name: str
@@ -91,6 +91,8 @@ class Key(msgspec.Struct, frozen=True):
     created_at: datetime | None = None
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    paused_at: datetime | None = None
+    pause_reason: str = ""
 
 
 class Secret(msgspec.Struct, frozen=True):
