@@ -22,9 +22,10 @@ from tollhouse.dataplane.gate import EdgeOptions, Gate
 from tollhouse.dataplane.head import ROUTES, RequestHead
 from tollhouse.dataplane.identify import Scheme, VirtualKeyScheme
 from tollhouse.dataplane.plan import Planner
-from tollhouse.dataplane.plane import Plane, PlaneOptions
+from tollhouse.dataplane.plane import Plane, PlaneOptions, no_vault
 from tollhouse.dataplane.relay import Relay
 from tollhouse.dataplane.snapshot import Snapshot
+from tollhouse.dataplane.stored_keys import Opener
 from tollhouse.dataplane.turn import Turn
 from tollhouse.dialects.anthropic import ANTHROPIC
 from tollhouse.dialects.openai_chat import OPENAI_CHAT
@@ -186,6 +187,7 @@ async def plane(
     people: DirectoryImage | None = None,
     schemes: Callable[[Snapshot], Sequence[Scheme]] = lambda snapshot: (),
     chat: Pinned | None = None,
+    open_key: Opener = no_vault,
     captured: Callable[[Exchange], Relay] = Relay,
 ) -> AsyncIterator[Running]:
     """A running plane, whose provider `mock` serves claude-* (and gpt-* by `mockchat`) on this port. A `budget` of
@@ -232,6 +234,7 @@ async def plane(
         request_id=lambda at_ns: f"req_{next(numbers):012x}",
         now_ns=lambda: T0_NS,
         chat=chat,
+        open_key=open_key,
         captured=captured,
     )
     closed = frozenset(() if chat else (Endpoint.CHAT,))

@@ -8,7 +8,7 @@ with its clean mark.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,9 @@ from tollhouse.app.fleet import Fleet
 from tollhouse.app.identity import schemes
 from tollhouse.app.key_sources import open_keyring
 from tollhouse.app.notices import Herald
-from tollhouse.app.opening import KeyOpener
+from tollhouse.app.opening import KeyOpener, open_credential_watch
 from tollhouse.app.request_ids import RequestIds
+from tollhouse.app.restoring import restore_limits
 from tollhouse.app.store import Store
 from tollhouse.app.vaulting import credential_options, read_master_keys, vault_warnings
 from tollhouse.controlplane.api import build_api
@@ -38,7 +39,6 @@ from tollhouse.dataplane.gate import EdgeOptions, Gate
 from tollhouse.dataplane.identify import VirtualKeyScheme
 from tollhouse.dataplane.plane import Plane, PlaneOptions
 from tollhouse.dataplane.snapshot import Snapshot
-from tollhouse.dataplane.thresholds import Thresholds
 from tollhouse.dataplane.turn import Turn
 from tollhouse.dialects.anthropic import ANTHROPIC
 from tollhouse.dialects.dialect import Dialect
@@ -50,16 +50,13 @@ from tollhouse.events import Board
 from tollhouse.limiter.memory import MemoryLimiter
 from tollhouse.ports import SessionFinder
 from tollhouse.rules import keys
-from tollhouse.rules.budgets import window_of
 from tollhouse.settings import Settings
 from tollhouse.storage import captures, requests
 from tollhouse.storage.image import load_image
-from tollhouse.storage.requests import HOLDER_KINDS
 from tollhouse.telemetry import Telemetry
 from tollhouse.terms.errors import Refusal
-from tollhouse.terms.events import Refused, Settlement
 from tollhouse.terms.names import Endpoint
-from tollhouse.terms.people import BudgetWindow, VirtualKey
+from tollhouse.terms.people import VirtualKey
 from tollhouse.upstream.local import LocalModel
 from tollhouse.upstream.pool import Pool, PoolOptions
 from tollhouse.upstream.providers import Provider
@@ -135,17 +132,15 @@ class House:
                 strict=settings.storage.durability == "strict",
             ),
             time.time_ns,
-            Thresholds(settings.money.thresholds, self.board.emit),
         )
         self.turn.lost = self.accounts.lost
         self.limiter = MemoryLimiter(timezone=settings.money.timezone)
-        self.doorkeeper = await sign_in.open_doorkeeper(settings, store, self.changed, self.board.emit, self._opened)
+        self.doorkeeper = await sign_in.open_doorkeeper(settings, store, self.changed, self._opened)
         self.sessions = self.doorkeeper.book
         self.setup_token = await first_owner(self.doorkeeper)
         self._opened.push_async_callback(self.follower.stop)
         await self.changed(None)
-        await store.database.run(self._restore_limits)
-        self.shipper.told = self._shipped
+        await store.database.run(partial(restore_limits, self))
         self.shipper.start()
         self._opened.push_async_callback(self.shipper.stop, SHIP_TIMEOUT_S)
         rows_per_s = settings.storage.max_stranger_rows_per_s
@@ -155,30 +150,10 @@ class House:
         self.upkeep = Upkeep(self._prune)
         self.upkeep.start()
         self._opened.push_async_callback(self.upkeep.stop)
+        self.credential_watch = await open_credential_watch(store, self.board.emit)
+        self._opened.push_async_callback(self.credential_watch.stop)
         self._open_plane()
         self.herald.open(self._opened)
-
-    def _restore_limits(self, connection: Any) -> None:
-        """Limits per day and month count what the request log has of earlier runs of this process."""
-        holders = {holder.name: holder for holder in self.snapshot.calendar_holders()}
-        if not holders:
-            return
-        now_s, timezone = time.time(), self.settings.money.timezone
-        day_ns, month_ns = (
-            window_of(window, timezone, now_s, None)[0] * 10**9 for window in (BudgetWindow.DAY, BudgetWindow.MONTH)
-        )
-        monthly = any(holder.limits.requests_per_month is not None for holder in holders.values())
-        for kind in HOLDER_KINDS:
-            today = requests.count_admitted(connection, kind, since_ns=day_ns)
-            month = requests.count_admitted(connection, kind, since_ns=month_ns) if monthly else today
-            for holder_id in month.keys() | today.keys():
-                holder = holders.get(f"{kind}:{holder_id}")
-                if holder is not None:
-                    self.limiter.restore(
-                        holder,
-                        requests_today=today.get(holder_id, 0),
-                        requests_this_month=month.get(holder_id, 0),
-                    )
 
     @property
     def warnings(self) -> list[str]:
@@ -202,7 +177,6 @@ class House:
         pool_options = PoolOptions(**{name: getattr(upstream, name) for name in PoolOptions.__struct_fields__})
         self.pool = Pool(pool_options, self.turn.call)
         self.fleet.pool = self.pool
-        self.own_endpoints = setup.own_endpoints(self.settings)
         self._opened.callback(self.pool.close)
         self.virtual_keys = VirtualKeyScheme(self.snapshot, self.store.server_secret, time.time_ns)
         self.telemetry = Telemetry(partial(standing.gauges, self), partial(standing.infos, self))
@@ -229,7 +203,8 @@ class House:
             now_ns=time.time_ns,
             chat=pinned(self.settings.chat, self.fleet.planner, self.warnings),
             captured=privacy.captured_relay(self),
-            open_key=KeyOpener(self.vault, self.own_endpoints),
+            open_key=KeyOpener(self.vault),
+            credential_worked=self.credential_watch.worked,
         )
         options = EdgeOptions(
             **{name: value for name, value in listen if name in EdgeOptions.__struct_fields__},
@@ -258,7 +233,9 @@ class House:
 
     def credential_refused(self, provider: Provider, credential_id: str, status: int) -> None:
         """A provider refuses (401, 403) its own credential, or a stored one."""
-        if not credential_id:
+        if credential_id:
+            self.credential_watch.refused(provider.name, credential_id, status)
+        else:
             self.fleet.credential_refused(provider, status)
 
     # --- what the management API is handed
@@ -272,11 +249,7 @@ class House:
         )
         self.accounts.adopt(image)
         self.snapshot.replace(image, user_id)
-        self.herald.catch_up(image)
         await self.doorkeeper.people_changed(image.users)
-
-    def _shipped(self, settlements: Sequence[Settlement], _refused: Sequence[Refused]) -> None:
-        self.accounts.shipped(settlements)
 
     def own_key(self, text: str) -> VirtualKey | None:
         """The key this text is, if it is good."""
@@ -311,7 +284,6 @@ class House:
                 capture_days=self.settings.capture.max_days,
                 captured=self.captured,
                 hooks=self.herald,
-                quiet=partial(privacy.quiet, self),
                 standing=self.accounts,
                 status=partial(standing.status, self),
                 own_key=self.own_key,
@@ -328,7 +300,7 @@ class House:
                 timezone=self.settings.money.timezone,
                 master_keys=partial(read_master_keys, self.settings),
                 credentials=credential_options(self.settings),
-                ask_provider=CredentialAsker(self.settings, self.fleet, self.pool, self.own_endpoints),
+                ask_provider=CredentialAsker(self.settings, self.fleet, self.pool),
                 options=ManagementOptions(**self.settings.management.model_dump()),
                 trail=self.store.trail,
             )

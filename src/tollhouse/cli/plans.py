@@ -33,7 +33,17 @@ OwnKey = Annotated[
 ]
 Without = Annotated[
     str | None,
-    typer.Option("--without-own-key", help="The plan that holds while they have stored none.", metavar="PLAN|none"),
+    typer.Option("--without-own-key", help="The plan that holds while the shared key pays.", metavar="PLAN|none"),
+]
+FallBack = Annotated[
+    bool | None,
+    typer.Option(
+        "--fall-back/--no-fall-back", help="own_first: when their key is refused, send it with the shared one."
+    ),
+]
+CountsOwnKey = Annotated[
+    bool | None,
+    typer.Option("--count-own-key/--no-count-own-key", help="What own keys pay counts toward budgets."),
 ]
 
 
@@ -52,13 +62,16 @@ def create(
     edge: Edge = None,
     own_key: OwnKey = None,
     without_own_key: Without = None,
+    fall_back: FallBack = None,
+    counts_own_key: CountsOwnKey = None,
     url: options.Url = None,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
     """Create a plan. Give it: tollhouse users edit USER --plan PLAN."""
     limits = options.limits_body(rpm=rpm, tpm=tpm, parallel=parallel, rpd=rpd, rpmonth=rpmonth)
-    body = {"plan_id": plan} | _body(description, budget, limits, models, max_tokens, edge, own_key, without_own_key)
+    own = _own(own_key, without_own_key, fall_back, counts_own_key)
+    body = {"plan_id": plan} | _body(description, budget, limits, models, max_tokens, edge) | own
     print_answer(Way(url, config, as_json), lambda api: api.post("/plans", body), _print_plan)
 
 
@@ -77,13 +90,16 @@ def edit(
     edge: Edge = None,
     own_key: OwnKey = None,
     without_own_key: Without = None,
+    fall_back: FallBack = None,
+    counts_own_key: CountsOwnKey = None,
     url: options.Url = None,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
     """Change a plan; its holders have it on their next call."""
     limits = options.limits_body(rpm=rpm, tpm=tpm, parallel=parallel, rpd=rpd, rpmonth=rpmonth)
-    body = _body(description, budget, limits, models, max_tokens, edge, own_key, without_own_key)
+    body = _body(description, budget, limits, models, max_tokens, edge)
+    body |= _own(own_key, without_own_key, fall_back, counts_own_key)
     if not body:
         raise typer.BadParameter("say what to change, such as --rpm 60 or --budget '2M tokens/month'.")
     print_answer(Way(url, config, as_json), lambda api: api.patch(f"/plans/{segment(plan)}", body), _print_plan)
@@ -96,8 +112,6 @@ def _body(
     models: list[str] | None,
     max_tokens: str | None,
     edge: str | None,
-    own_key: str | None,
-    without_own_key: str | None,
 ) -> dict[str, Any]:
     """What was typed; `none` takes something away. Raises BadParameter."""
     body = options.typed_only(
@@ -105,13 +119,20 @@ def _body(
         limits=limits,
         models=options.models_body(models or []),
         edge=edge,
-        own_key=own_key,
     )
     if budgets:
         body["budgets"] = [] if budgets == ["none"] else budgets
     if max_tokens is not None:
         body["max_output_tokens"] = options.number("--max-tokens", max_tokens)
-    return body | options.or_none(without_own_key=without_own_key)
+    return body
+
+
+def _own(
+    own_key: str | None, without_own_key: str | None, fall_back: bool | None, counts_own_key: bool | None
+) -> dict[str, Any]:
+    """Whose key pays, and what of it counts."""
+    typed = options.typed_only(own_key=own_key, fall_back=fall_back, counts_own_key=counts_own_key)
+    return typed | options.or_none(without_own_key=without_own_key)
 
 
 @app.command("list")
@@ -155,6 +176,12 @@ def _cap(plan: dict[str, Any]) -> str:
     return output.NO_LIMIT if cap is None else f"{cap:,} tokens"
 
 
+def _without(plan: dict[str, Any]) -> str:
+    """What holds while the shared key pays, and whether it does where the own one is refused."""
+    found = [plan["without_own_key"]] if plan["without_own_key"] else []
+    return ", ".join([*found, "falls back to the shared key"] if plan["fall_back"] else found)
+
+
 def _row(plan: dict[str, Any]) -> tuple[object, ...]:
     return (
         plan["plan_id"],
@@ -177,6 +204,7 @@ def _print_plan(plan: dict[str, Any]) -> None:
         ("models", output.models_text(plan["models"])),
         ("beyond", plan["edge"]),
         ("own key", plan["own_key"]),
-        ("without one", plan["without_own_key"]),
+        ("else", _without(plan)),
+        ("own key counts", "toward budgets" if plan["counts_own_key"] else ""),
         ("declared by", plan["owned_by"]),
     )

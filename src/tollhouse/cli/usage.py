@@ -18,6 +18,7 @@ class By(StrEnum):
     TEAM = "team"
     MODEL = "model"
     CLIENT = "client"
+    PAYER = "payer"
     DAY = "day"
 
 
@@ -60,12 +61,16 @@ def _print_report(report: dict[str, Any]) -> None:
     weigh = _cost if _cost(total) else _tokens  # where nothing costs money (a local model), tokens tell who used it
     most = max((weigh(row) for row in rows), default=0)
     unsure = any(_unsure(row) for row in [*rows, total])
+    some_own = parse_usd(total["own_usd"]) > 0
     columns = [report["by"].title(), "", ">Cost", ">Calls", ">Input", ">Cached", ">Output"]
-    if unsure:
-        columns.append(">Not exact")
-    lines = [_line(row, row["label"], output.bar(weigh(row) / most if most else 0), unsure=unsure) for row in rows]
+    columns += [">Own keys"] * some_own + [">Not exact"] * unsure
+
+    def line(row: dict[str, Any], name: str, drawn: str) -> tuple[str, ...]:
+        return (*_line(row, name, drawn), *[_part(_own(row))] * some_own, *[_part(_unsure(row))] * unsure)
+
+    lines = [line(row, row["label"], output.bar(weigh(row) / most if most else 0)) for row in rows]
     if rows:
-        lines.append(_line(total, "all", "", unsure=unsure))
+        lines.append(line(total, "all", ""))
     since = f" since {output.local_time(report['since'])}" if report["since"] else ""
     output.print_table(columns, lines, empty=f"No calls{since}. `tollhouse usage --since 365d` looks further back.")
     if unsure:
@@ -74,8 +79,8 @@ def _print_report(report: dict[str, Any]) -> None:
         )
 
 
-def _line(row: dict[str, Any], name: str, drawn: str, *, unsure: bool) -> tuple[str, ...]:
-    cells = (
+def _line(row: dict[str, Any], name: str, drawn: str) -> tuple[str, ...]:
+    return (
         name or "(none)",
         drawn,
         output.usd(row["amount_usd"]),
@@ -84,7 +89,11 @@ def _line(row: dict[str, Any], name: str, drawn: str, *, unsure: bool) -> tuple[
         f"{row['cache_read_tokens']:,}",
         f"{row['output_tokens']:,}",
     )
-    return (*cells, format_usd(_unsure(row)) if _unsure(row) else "") if unsure else cells
+
+
+def _part(amount_nusd: int) -> str:
+    """Of the cost; nothing is not told."""
+    return format_usd(amount_nusd) if amount_nusd else ""
 
 
 def _cost(row: dict[str, Any]) -> int:
@@ -94,6 +103,10 @@ def _cost(row: dict[str, Any]) -> int:
 def _tokens(row: dict[str, Any]) -> int:
     names = ("input_tokens", "cache_write_tokens", "cache_read_tokens", "output_tokens")
     return sum(row[name] for name in names)
+
+
+def _own(row: dict[str, Any]) -> int:
+    return parse_usd(row["own_usd"])
 
 
 def _unsure(row: dict[str, Any]) -> int:

@@ -18,10 +18,13 @@ def create(
     edge: Edge | Unset = UNSET,
     own_key: OwnKey | Unset = UNSET,
     without_own_key: str | Unset = UNSET,
+    fall_back: bool | Unset = UNSET,
+    counts_own_key: bool | Unset = UNSET,
 ) -> Ask[Plan]:
     """Each holder has the limits and `budgets` (`1M tokens/month`) for themselves."""
     body = {"plan_id": plan_id, "description": description, "limits": limits, "budgets": budgets, "models": models}
-    return ask("POST", "/plans", Plan, {**body, **_edges(max_output_tokens, edge, own_key, without_own_key)})
+    edges = _edges(max_output_tokens, edge, own_key, without_own_key)
+    return ask("POST", "/plans", Plan, {**body, **edges, "fall_back": fall_back, "counts_own_key": counts_own_key})
 
 
 def get(plan_id: str) -> Ask[Plan]:
@@ -43,11 +46,14 @@ def edit(
     edge: Edge | Unset = UNSET,
     own_key: OwnKey | Unset = UNSET,
     without_own_key: str | Unset | None = UNSET,
+    fall_back: bool | Unset = UNSET,
+    counts_own_key: bool | Unset = UNSET,
     if_match: str | None = None,
 ) -> Ask[Plan]:
     """Only what is given changes; its holders have it on their next call."""
-    body = {"description": description, "limits": limits, "budgets": budgets, "models": models}
+    body: dict[str, Any] = {"description": description, "limits": limits, "budgets": budgets, "models": models}
     body |= _edges(max_output_tokens, edge, own_key, without_own_key)
+    body |= {"fall_back": fall_back, "counts_own_key": counts_own_key}
     return ask("PATCH", f"/plans/{segment(plan_id)}", Plan, body, if_match=if_match)
 
 

@@ -6,13 +6,13 @@ from tollhouse.client.asks import Ask, PageAsk, ask, page, segment
 from tollhouse.client.shapes import Content, Me, Request, Usage
 
 
-def me() -> Ask[Me]:
-    """Whoever asks, by a virtual key: who they are, what limits their calls, what is left."""
-    return ask("GET", "/me", Me)
+def me(provider: str | None = None) -> Ask[Me]:
+    """Whoever asks, by a virtual key: who they are, what limits their calls (to this provider), what is left."""
+    return ask("GET", "/me", Me, provider=provider)
 
 
 def usage(
-    by: Literal["user", "key", "team", "model", "client", "day"] = "user",
+    by: Literal["user", "key", "team", "model", "client", "payer", "day"] = "user",
     *,
     since: str | None = None,
     until: str | None = None,

@@ -46,7 +46,7 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 class User(msgspec.Struct, frozen=True):
-    """`status`: active | blocked | erased."""
+    """`status`: active | blocked."""
 
     user_id: str
     name: str
@@ -60,7 +60,6 @@ class User(msgspec.Struct, frozen=True):
     owned_by: str = ""
     created_at: datetime | None = None
     blocked_at: datetime | None = None
-    erased_at: datetime | None = None
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -74,7 +73,7 @@ class UserDetail(User, frozen=True):
 
 
 class Key(msgspec.Struct, frozen=True):
-    """`status`: active | paused | expired | revoked. `models` None admits every model."""
+    """`status`: active | expired | revoked. `models` None admits every model."""
 
     key_id: str
     name: str
@@ -91,8 +90,6 @@ class Key(msgspec.Struct, frozen=True):
     created_at: datetime | None = None
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
-    paused_at: datetime | None = None
-    pause_reason: str = ""
 
 
 class Secret(msgspec.Struct, frozen=True):
@@ -164,12 +161,14 @@ class Plan(msgspec.Struct, frozen=True):
     edge: str
     own_key: str
     without_own_key: str | None = None
+    fall_back: bool = False
+    counts_own_key: bool = False
     owned_by: str = ""
     created_at: datetime | None = None
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What was used; `estimated_usd` and `upper_usd` are parts of `amount_usd`."""
+    """What was used; `estimated_usd`, `upper_usd` and `own_usd` (by users' own keys) are parts of `amount_usd`."""
 
     calls: int
     input_tokens: int
@@ -179,6 +178,7 @@ class Figures(msgspec.Struct, frozen=True):
     amount_usd: Decimal
     estimated_usd: Decimal
     upper_usd: Decimal
+    own_usd: Decimal
 
 
 class UsageRow(Figures, frozen=True, kw_only=True):
@@ -224,6 +224,8 @@ class Request(msgspec.Struct, frozen=True):
     first_byte_ms: float
     team_id: str = ""
     at: datetime | None = None
+    paid_by: str = ""
+    credential_id: str = ""
 
 
 class MyTeam(msgspec.Struct, frozen=True):
@@ -268,6 +270,14 @@ class Content(msgspec.Struct, frozen=True):
     expires_at: datetime | None = None
 
 
+class MyOwnKey(msgspec.Struct, frozen=True):
+    provider: str
+    credential_id: str
+    name: str
+    hint: str
+    refused_at: datetime | None = None
+
+
 class Me(msgspec.Struct, frozen=True):
     """Who asks, what limits their calls, and what is left."""
 
@@ -278,6 +288,10 @@ class Me(msgspec.Struct, frozen=True):
     team: MyTeam | None = None
     plan: Plan | None = None
     max_output_tokens: int | None = None
+    own_key: str = "never"
+    own_keys: tuple[MyOwnKey, ...] = ()
+    provider: str | None = None
+    paid_by: str | None = None
 
 
 class Provider(msgspec.Struct, frozen=True):

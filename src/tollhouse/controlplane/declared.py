@@ -14,6 +14,7 @@ from tollhouse.controlplane.problems import invalid
 from tollhouse.controlplane.times import NS_PER_S, parse_instant_s
 from tollhouse.rules.budgets import parse_budget
 from tollhouse.rules.declarations import Fault, Kind, Name, Stated, Thing, key_name, name_of, owner_of
+from tollhouse.rules.plans import plan_problem
 from tollhouse.storage.declared import Named
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
 from tollhouse.terms.people import (
@@ -111,22 +112,25 @@ class Reading:
                 budgets.append(PlanBudget(limit, unit, window))
             if len({(one.unit, one.window) for one in budgets}) < len(budgets):
                 self.faults.append(Fault(f"{place}.budgets", "holds two of one unit and window"))
-            yield Stated(
-                Plan(
-                    row.plan_id,
-                    description=row.description,
-                    limits=row.limits.over(NO_LIMITS),
-                    budgets=tuple(budgets),
-                    models=None if row.models is None else tuple(row.models),
-                    max_output_tokens=row.max_output_tokens,
-                    edge=row.edge,
-                    own_key=row.own_key,
-                    without_own_key=row.without_own_key or "",
-                    owned_by=self.owner,
-                    created_at_ns=self.ids.now_ns,
-                ),
-                place,
+            plan = Plan(
+                row.plan_id,
+                description=row.description,
+                limits=row.limits.over(NO_LIMITS),
+                budgets=tuple(budgets),
+                models=None if row.models is None else tuple(row.models),
+                max_output_tokens=row.max_output_tokens,
+                edge=row.edge,
+                own_key=row.own_key,
+                without_own_key=row.without_own_key or "",
+                owned_by=self.owner,
+                created_at_ns=self.ids.now_ns,
+                fall_back=row.fall_back,
+                counts_own_key=row.counts_own_key,
             )
+            problem = plan_problem(plan)
+            if problem is not None:
+                self.faults.append(Fault(f"{place}.{problem[0]}", problem[1]))
+            yield Stated(plan, place)
 
     def _of_team(self, row: TeamRow, place: str) -> Iterator[Stated]:
         self._plan_there(row.plan_id, f"{place}.plan_id")

@@ -75,6 +75,8 @@ class PlanRow(Input):
     edge: BudgetEdge = BudgetEdge.CLAMP
     own_key: OwnKeyRule = OwnKeyRule.NEVER
     without_own_key: PlanName | None = None
+    fall_back: bool = False
+    counts_own_key: bool = False
 
 
 class TeamRow(Input):

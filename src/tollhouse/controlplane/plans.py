@@ -35,6 +35,7 @@ from tollhouse.controlplane.tenancy import reached
 from tollhouse.controlplane.times import iso_ns
 from tollhouse.controlplane.visit import By
 from tollhouse.rules.budgets import parse_budget
+from tollhouse.rules.plans import plan_problem
 from tollhouse.rules.roles import Action
 from tollhouse.storage import plans as stored
 from tollhouse.storage.tables import plans as table
@@ -62,10 +63,15 @@ class _PlanFields(Input):
     edge: BudgetEdge = BudgetEdge.CLAMP
     own_key: OwnKeyRule = OwnKeyRule.NEVER
     without_own_key: PlanName | None = None
+    fall_back: bool = False
+    counts_own_key: bool = False
 
 
 class PlanIn(_PlanFields):
-    """`without_own_key` names the plan that holds instead for who has stored no provider key of their own."""
+    """`own_key` says whether the user's own provider key pays; `without_own_key` names the plan that holds instead
+    while the shared one does. `fall_back`: of `own_first`, whether a call whose own key its provider refuses is sent
+    once more with the shared key. `counts_own_key`: whether what own keys pay counts toward budgets.
+    """
 
     plan_id: PlanName
 
@@ -94,6 +100,8 @@ class PlanOut(BaseModel):
     edge: BudgetEdge
     own_key: OwnKeyRule
     without_own_key: str | None
+    fall_back: bool
+    counts_own_key: bool
     owned_by: str
     """The file that declares it, which alone may change it; empty for what people made."""
     created_at: str | None
@@ -113,6 +121,8 @@ def plan_out(plan: Plan) -> PlanOut:
         edge=plan.edge,
         own_key=plan.own_key,
         without_own_key=plan.without_own_key or None,
+        fall_back=plan.fall_back,
+        counts_own_key=plan.counts_own_key,
         owned_by=plan.owned_by,
         created_at=iso_ns(plan.created_at_ns),
     )
@@ -161,7 +171,11 @@ def _theirs(connection: Connection, caller: Caller) -> set[str] | None:
     return found
 
 
-def _points_somewhere(connection: Connection, plan: Plan) -> None:
+def _makes_sense(connection: Connection, plan: Plan) -> None:
+    """Raises Problem (400)."""
+    problem = plan_problem(plan)
+    if problem is not None:
+        raise invalid(*problem)
     if plan.without_own_key == plan.plan_id:
         raise invalid("without_own_key", "names the plan itself; name another, or leave it out")
     plan_there(connection, plan.without_own_key or None, field="without_own_key")
@@ -180,11 +194,13 @@ async def create_plan(body: PlanIn, deps: Deps, by: By) -> PlanOut:
         edge=body.edge,
         own_key=body.own_key,
         without_own_key=body.without_own_key or "",
+        fall_back=body.fall_back,
+        counts_own_key=body.counts_own_key,
         created_at_ns=deps.now_ns(),
     )
 
     def change(connection: Connection) -> None:
-        _points_somewhere(connection, plan)
+        _makes_sense(connection, plan)
         if not stored.create_plan(connection, plan):
             raise Problem(
                 409, "plan_exists", f"There is a plan {plan.plan_id!r} already; change it with PATCH.", field="plan_id"
@@ -233,7 +249,7 @@ async def edit_plan(plan_id: str, body: PlanPatch, deps: Deps, by: By) -> PlanOu
         by.meets(plan)
         writable(plan)
         after = msgspec.structs.replace(plan, **{**given, "limits": body.limits.over(plan.limits)})
-        _points_somewhere(connection, after)
+        _makes_sense(connection, after)
         stored.update_plan(connection, after)
         return after
 

@@ -18,6 +18,7 @@ from tollhouse.rules.tenants import Tenant
 from tollhouse.storage import ledger, requests
 from tollhouse.storage.ledger import MAX_GROUPS, UsageRow
 from tollhouse.storage.requests import RequestRow
+from tollhouse.terms.credentials import PaidBy, paid_by
 from tollhouse.terms.money import decimal_usd
 
 router = APIRouter(prefix="/api/v1", tags=["reports"])
@@ -29,7 +30,9 @@ Instant = Annotated[str | None, Query(max_length=64, description="`7d` (ago), `2
 
 
 class UsageFigures(BaseModel):
-    """Amounts are exact decimals; `estimated_usd` and `upper_usd` are parts of `amount_usd` nobody reported so."""
+    """Amounts are exact decimals. `estimated_usd` and `upper_usd` are parts of `amount_usd` nobody reported so;
+    `own_usd` is the part that users' own provider keys paid.
+    """
 
     calls: int
     input_tokens: int
@@ -40,6 +43,7 @@ class UsageFigures(BaseModel):
     amount_usd: str
     estimated_usd: str
     upper_usd: str
+    own_usd: str
 
 
 class UsageGroup(UsageFigures):
@@ -72,7 +76,10 @@ class TokensOut(BaseModel):
 
 
 class RequestOut(BaseModel):
-    """`kind` says how the amount is known: exact, estimated, upper (the whole hold), voided; empty is free."""
+    """`kind` says how the amount is known: exact, estimated, upper (the whole hold), voided; empty is free.
+
+    `paid_by` is whose key the provider was called with: shared, assigned or own; empty when no money was held.
+    """
 
     request_id: str
     at: str | None
@@ -100,13 +107,16 @@ class RequestOut(BaseModel):
     client: str
     session: str
     upstream_request_id: str
+    paid_by: PaidBy | Literal[""]
+    credential_id: str
+    """The stored credential; empty: the provider's own."""
 
 
 @router.get("/usage")
 async def read_usage(
     deps: Deps,
     visit: By,
-    by: Literal["user", "key", "team", "model", "client", "day"] = "user",
+    by: ledger.UsageBy = "user",
     since: Instant = None,
     until: Instant = None,
     user: Named = None,
@@ -206,6 +216,7 @@ def request_out(row: RequestRow) -> RequestOut:
     return RequestOut(
         **{name: getattr(row, name) for name in _SAME},
         at=iso_ns(row.at_ns),
+        paid_by=paid_by(row.credential_id) if row.attempts else "",
         amount_usd=decimal_usd(row.amount_nusd),
         hold_usd=decimal_usd(row.hold_nusd),
         usage=TokensOut(**msgspec.structs.asdict(used)),
@@ -224,7 +235,7 @@ def _figures(rows: tuple[UsageRow, ...]) -> dict[str, int | str]:
 
 
 _COUNTS = ("calls", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
-_AMOUNTS = ("amount", "estimated", "upper")
+_AMOUNTS = ("amount", "estimated", "upper", "own")
 
 
 def _instant(field: str, text: str | None, now_s: int) -> int | None:

@@ -18,6 +18,7 @@ from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.refusals import assigned_key_unusable, own_key_required, own_key_unusable
 from tollhouse.dataplane.stored_keys import NO_KEYS, Opener, StoredKey
 from tollhouse.ports import LimitHolder
+from tollhouse.rules.plans import OWN_HOLDER, open_to_shared, own_key_first
 from tollhouse.terms.errors import VaultError
 from tollhouse.terms.people import OwnKeyRule, Plan
 
@@ -31,8 +32,6 @@ Way = tuple["Principal", Attempt]
 Ways = Generator[Way, Said, None]
 
 OWN_REFUSED: frozenset[Said] = frozenset((401, 402, 403, 429))
-OWN_HOLDER = "own key of "
-"""Before the name of a holder of limits that are others for calls which an own key pays."""
 SHARED_REFUSED: frozenset[Said] = frozenset(
     (
         *(401, 403, 429),
@@ -57,6 +56,7 @@ class Payers:
         "falls_back",
         "open_to_shared",
         "own",
+        "own_first",
         "plan",
         "rule",
         "shared",
@@ -77,8 +77,8 @@ class Payers:
         self.rule = OwnKeyRule.NEVER if plan is None else plan.own_key
         self.own = NO_KEYS if self.rule is OwnKeyRule.NEVER else own
         self.assigned = assigned
-        self.open_to_shared = plan is None or (in_force is not None and in_force.own_key is not OwnKeyRule.OWN_ONLY)
-        """Whether the shared key may pay at all: not where only own keys do, and nothing holds in their stead."""
+        self.open_to_shared = open_to_shared(plan, in_force)
+        self.own_first = own_key_first(plan, in_force)
         self.falls_back = plan is not None and plan.fall_back and self.rule is OwnKeyRule.OWN_FIRST
         self._make_own_face = make_own_face
         self._own_face: Principal | None = None
@@ -103,7 +103,7 @@ class Payers:
         """
         provider = attempt.provider.name
         key = self.own.get(provider)
-        if self.rule is OwnKeyRule.SHARED_FIRST and self.open_to_shared:
+        if self.rule is OwnKeyRule.SHARED_FIRST and not self.own_first:
             said = yield self._shared(attempt, opener)
             if key is not None and said in SHARED_REFUSED:
                 yield self.own_face, key.sends(attempt, opener)
@@ -137,9 +137,7 @@ class Payers:
     def first(self, provider: str | None = None) -> "Principal":
         """The face of a call to this provider, for people to look at; of any that has an own key if none is named."""
         has_key = bool(self.own) if provider is None else provider in self.own
-        if has_key and (self.rule is not OwnKeyRule.SHARED_FIRST or not self.open_to_shared):
-            return self.own_face
-        return self.shared
+        return self.own_face if has_key and self.own_first else self.shared
 
     def with_room(self, accounts: "Accounts") -> "Principal":
         """The face of a call that would find room in its budgets, of the first kind if neither would."""

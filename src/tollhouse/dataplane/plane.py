@@ -30,6 +30,10 @@ def nobody_cares(_provider: Provider, _credential_id: str, _status: int) -> None
     """Default of `Plane.credential_refused`."""
 
 
+def nobody_heeds(_credential_id: str) -> None:
+    """Default of `Plane.credential_worked`."""
+
+
 def no_vault(_provider: Provider, _credential: Credential) -> Provider:
     """Default of `Plane.open_key`."""
     raise VaultError("this gateway has no vault")
@@ -70,5 +74,7 @@ class Plane(msgspec.Struct, frozen=True):
     """
     captured: Callable[["Exchange"], Relay] = Relay
     """Makes the relay of a call whose key has its content kept."""
+    credential_worked: Callable[[str], None] = nobody_heeds
+    """Told of each answer that a provider gave by a stored credential, as plainly and quickly."""
     open_key: Opener = no_vault
     """The provider with a stored credential instead of its own."""

@@ -79,6 +79,8 @@ class Walk:
                     raise
                 continue
             if not self._goes_on_after(relay):
+                if relay.status < 300 and attempt.credential_id:
+                    exchange.plane.credential_worked(attempt.credential_id)
                 exchange.finish(relay)
                 return
 

@@ -103,6 +103,7 @@ _WITH_OUTPUT_PARTS = frozenset({"function_call_output", "custom_tool_call_output
 _CLIENT_TOOLS = frozenset({"function", "custom", "namespace", "local_shell", "apply_patch"})
 _VERSION = re.compile(r"_20\d\d_\d\d_\d\d$")
 
+BILLING_STATUS = 402
 BUDGET_STATUS = 429
 """Clients of this API know an exhausted budget by 429 with `insufficient_quota`, and do not repeat it."""
 
@@ -174,7 +175,7 @@ class OpenAIResponsesDialect(OpenAIChatDialect):
             **refusal_facts(refusal),
             "request_id": request_id,
         }
-        status = BUDGET_STATUS if refusal.code == "budget_exhausted" else refusal.status
+        status = BUDGET_STATUS if refusal.status == BILLING_STATUS else refusal.status
         return status, msgspec.json.encode({"type": "error", "sequence_number": 0, "error": error})
 
 

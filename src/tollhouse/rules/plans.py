@@ -57,6 +57,33 @@ def nearest_plan(plans: Mapping[str, Plan], *plan_ids: str | None) -> Plan | Non
     return next((plans[plan_id] for plan_id in plan_ids if plan_id is not None and plan_id in plans), None)
 
 
+OWN_HOLDER: Final = "own key of "
+"""Before the name of whose limits they are, where those of calls that an own key pays are others, and counted apart."""
+
+
+def open_to_shared(plan: Plan | None, in_force: Plan | None) -> bool:
+    """Whether the shared key may pay at all: not where only own keys do, and no other plan holds instead. `in_force` is
+    what `plan_in_force` says of the plan nearest to a call.
+    """
+    return plan is None or (in_force is not None and in_force.own_key is not OwnKeyRule.OWN_ONLY)
+
+
+def own_key_first(plan: Plan | None, in_force: Plan | None) -> bool:
+    """Whether an own key pays, where there is one, before the shared one does."""
+    if plan is None or plan.own_key is OwnKeyRule.NEVER:
+        return False
+    return plan.own_key is not OwnKeyRule.SHARED_FIRST or not open_to_shared(plan, in_force)
+
+
+def plan_problem(plan: Plan) -> tuple[str, str] | None:
+    """The field that makes no sense beside the plan's rule, and why; None when all do."""
+    if plan.fall_back and plan.own_key is not OwnKeyRule.OWN_FIRST:
+        return "fall_back", "only a plan of which own_key is own_first falls back to the shared key"
+    if plan.counts_own_key and plan.own_key is OwnKeyRule.NEVER:
+        return "counts_own_key", "own_key is never: no own key pays under this plan, so there is nothing to count"
+    return None
+
+
 def limits_in_force(own: Limits, plan: Plan | None) -> Limits:
     """Each of the holder's own limits that is set, else the plan's."""
     if plan is None or plan.limits == NO_LIMITS:
@@ -174,14 +201,6 @@ def holds_under(budget: Budget, plan: Plan | None) -> bool:
     if not budget.owned_by.startswith(BUDGET_PREFIX):
         return True
     return plan is not None and budget.owned_by == BUDGET_PREFIX + plan.plan_id
-
-
-def renamed_holder(budget_id: str, scope: ScopeKind, old: str, new: str) -> str:
-    """The id of a plan's budget when its holder is called otherwise; any other id stays."""
-    plan, at, holder = budget_id.partition("@")
-    if budget_id.startswith(BUDGET_PREFIX) and at and holder == f"{scope}:{old}":
-        return f"{plan}@{scope}:{new}"
-    return budget_id
 
 
 def unit_of(budget_id: str) -> BudgetUnit | None:

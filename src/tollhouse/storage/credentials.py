@@ -142,5 +142,23 @@ def note_used(connection: Connection, used: Mapping[str, int]) -> None:
     )
 
 
+def note_refused(connection: Connection, refused: Mapping[str, int | None]) -> None:
+    """When each was last refused by its provider, by id, in nanoseconds; None: it works again."""
+    same = credentials.c.credential_id == bindparam("refused_id")
+    statement = update(credentials).where(same).values(refused_at_ns=bindparam("at_ns"))
+    if refused:
+        connection.execute(
+            statement.execution_options(**UNRECORDED),
+            [{"refused_id": credential_id, "at_ns": at_ns} for credential_id, at_ns in refused.items()],
+        )
+
+
+def refused_now(connection: Connection) -> dict[str, int]:
+    """Those that their providers refused when they were last used, since when."""
+    column = credentials.c
+    query = select(column.credential_id, column.refused_at_ns).where(column.refused_at_ns.is_not(None))
+    return {row.credential_id: row.refused_at_ns for row in connection.execute(query)}
+
+
 def _credential(row: Row[Any]) -> Credential:
     return Credential(**{name: getattr(row, name) for name in Credential.__struct_fields__})

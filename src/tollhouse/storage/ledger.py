@@ -29,6 +29,7 @@ from tollhouse.storage.entries import ENTER, OwnParts, Window, alike
 from tollhouse.storage.filters import whose
 from tollhouse.storage.requests import MAX_NUMBER, note_requests
 from tollhouse.storage.tables import budget_windows, budgets, ledger, teams, users, virtual_keys
+from tollhouse.terms.credentials import MANAGED_PREFIX, OWN_PREFIX, PaidBy
 from tollhouse.terms.events import Refused, SettleKind, Settlement
 from tollhouse.terms.people import BudgetUnit
 
@@ -42,7 +43,7 @@ _CHUNK = 500
 """Values in one IN (…)."""
 
 T = TypeVar("T")
-UsageBy = Literal["user", "key", "team", "model", "client", "day"]
+UsageBy = Literal["user", "key", "team", "model", "client", "payer", "day"]
 
 _VOIDED = SettleKind.VOIDED
 _user = attrgetter("hold.user_id")
@@ -50,10 +51,10 @@ _windows = msgspec.json.Decoder(tuple[Window, ...])
 
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One group of a usage report. `estimated_nusd` and `upper_nusd` are parts of `amount_nusd`."""
+    """One group of a usage report. `estimated_nusd`, `upper_nusd` and `own_nusd` are parts of `amount_nusd`."""
 
     group: str
-    """User id, key id, team id, model as sent upstream, client, or the day as YYYY-MM-DD."""
+    """User id, key id, team id, model as sent upstream, client, who paid (`PaidBy`), or the day as YYYY-MM-DD."""
     label: str = ""
     """A name for people: of the user, the key or the team, when it has one."""
     calls: int
@@ -65,6 +66,8 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     amount_nusd: int
     estimated_nusd: int
     upper_nusd: int
+    own_nusd: int
+    """Paid by users' own provider keys."""
 
 
 class SqlLedger:
@@ -184,8 +187,9 @@ def usage(
         func.sum(entry.cache_write_5m_tokens + entry.cache_write_1h_tokens).label("cache_write_tokens"),
         func.sum(entry.output_tokens + entry.output_audio_tokens).label("output_tokens"),
         amount.label("amount_nusd"),
-        _sum_of(SettleKind.ESTIMATED).label("estimated_nusd"),
-        _sum_of(SettleKind.UPPER).label("upper_nusd"),
+        _sum_of(ledger.c.kind == SettleKind.ESTIMATED.value).label("estimated_nusd"),
+        _sum_of(ledger.c.kind == SettleKind.UPPER.value).label("upper_nusd"),
+        _sum_of(_OWN).label("own_nusd"),
     ).group_by(group)
     if since_s is not None:
         query = query.where(entry.at_ns >= since_s * _S_NS)
@@ -215,11 +219,22 @@ def _group(by: UsageBy, utc_offset_s: int) -> ColumnElement[Any]:
         "team": ledger.c.team_id,
         "model": ledger.c.upstream_model,
         "client": ledger.c.client,
+        "payer": _PAYER,
     }[by]
 
 
-def _sum_of(kind: SettleKind) -> ColumnElement[int]:
-    return func.sum(case((ledger.c.kind == kind.value, ledger.c.amount_nusd), else_=0))
+_OWN = ledger.c.credential_id.startswith(OWN_PREFIX, autoescape=True)
+_PAYER: ColumnElement[str] = case(
+    (_OWN, PaidBy.OWN.value),
+    (ledger.c.credential_id.startswith(MANAGED_PREFIX, autoescape=True), PaidBy.ASSIGNED.value),
+    else_=PaidBy.SHARED.value,
+)
+"""As `credentials.paid_by` has it."""
+
+
+def _sum_of(entries: ColumnElement[bool]) -> ColumnElement[int]:
+    """The amounts of these."""
+    return func.sum(case((entries, ledger.c.amount_nusd), else_=0))
 
 
 def _labels(connection: Connection, by: UsageBy, names: Sequence[str]) -> dict[str, str]:
@@ -258,7 +273,7 @@ def recount(connection: Connection) -> int:
             for window, posted in counted.items()
         ]
         connection.execute(insert(budget_windows), rows)
-    return sum(stored.get(window, 0) != counted.get(window, 0) for window in stored.keys() | counted.keys())
+    return sum(stored.get(window) != counted.get(window) for window in stored.keys() | counted.keys())
 
 
 def _counted(connection: Connection, units: dict[str, BudgetUnit]) -> dict[Window, int]:

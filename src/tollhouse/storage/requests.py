@@ -17,6 +17,7 @@ from tollhouse.rules.tenants import EVERYBODY, Tenants
 from tollhouse.storage.bulk import Bulk, without_nul
 from tollhouse.storage.filters import whose
 from tollhouse.storage.tables import ledger, requests
+from tollhouse.terms.credentials import OWN_PREFIX
 from tollhouse.terms.events import HoldRecord, Refused, Settlement
 from tollhouse.terms.usage import Usage
 
@@ -139,14 +140,16 @@ def _place(cursor: str) -> tuple[int, str] | None:
     return int(at_ns), request_id
 
 
-def count_admitted(connection: Connection, by: HolderKind, *, since_ns: int) -> dict[str, int]:
+def count_admitted(connection: Connection, by: HolderKind, *, since_ns: int, own_only: bool = False) -> dict[str, int]:
     """How many calls of each user, key or team took their place in a limit since then: what a limit per day or month
-    counts.
+    counts. `own_only`: of those that the user's own provider key paid.
     """
     counts: Counter[str] = Counter()
 
     def count(table: Table, *conditions: ColumnElement[bool]) -> None:
         group = table.c[f"{by}_id"]
+        if own_only:
+            conditions = (*conditions, table.c.credential_id.startswith(OWN_PREFIX, autoescape=True))
         query = select(group, func.count()).where(table.c.at_ns >= since_ns, *conditions).group_by(group)
         counts.update({row[0]: row[1] for row in connection.execute(query)})
 

@@ -3,6 +3,7 @@ keep providers' credentials fresh.
 """
 
 from tollhouse.workers.capturer import Capturer, CapturerOptions
+from tollhouse.workers.credential_watch import CredentialWatch
 from tollhouse.workers.deliverer import Deliverer, DelivererOptions
 from tollhouse.workers.follower import Follower
 from tollhouse.workers.keyring import Keyring, KeyringOptions, Wanted
@@ -15,6 +16,7 @@ from tollhouse.workers.upkeep import Upkeep
 __all__ = [
     "Capturer",
     "CapturerOptions",
+    "CredentialWatch",
     "Deliverer",
     "DelivererOptions",
     "Follower",
