@@ -22,12 +22,12 @@ from typing import Any
 
 import msgspec
 
-from tollhouse.app.vaulting import KEYS_NAME
 from tollhouse.cli import main as tollhouse
 from tollhouse.cli import vault as command
 from tollhouse.storage import credentials as stored
 from tollhouse.storage.credential_tables import credentials as table
 from tollhouse.storage.database import Database
+from tollhouse.storage.home import MASTER_KEYS_NAME
 from tollhouse.terms.credentials import Credential
 from tollhouse.terms.errors import VaultError
 from tollhouse.vault import Binding, MasterKeys, Vault, key_file, parse_master_keys, version_of
@@ -44,7 +44,7 @@ class Home:
         self.batch = batch
         self.secrets: dict[str, bytes] = {}
         path.mkdir(mode=0o700)
-        key_file.make(path / KEYS_NAME)
+        key_file.make(path / MASTER_KEYS_NAME)
         vault = Vault(self.master_keys())
         with self.database() as database:
             for start in range(0, keys, 1_000):
@@ -62,7 +62,7 @@ class Home:
         return msgspec.structs.replace(credential, sealed=vault.seal(secret, _binding(credential)))
 
     def master_keys(self) -> MasterKeys:
-        return parse_master_keys((self.path / KEYS_NAME).read_text(), where=KEYS_NAME)
+        return parse_master_keys((self.path / MASTER_KEYS_NAME).read_text(), where=MASTER_KEYS_NAME)
 
     @contextlib.contextmanager
     def database(self) -> Iterator[Database]:

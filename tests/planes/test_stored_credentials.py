@@ -1,22 +1,26 @@
 """Stored credentials over the management API: who may, what is told, and that no secret ever comes out."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
 from tests.planes.browsing import GOOD, Browser
-from tests.planes.control import HOSTS, SECRET, START_NS, Desk, Providers, open_desk
+from tests.planes.control import HOSTS, SECRET, START_NS, Desk, Providers, open_desk, settled
 from tollhouse.controlplane.access import Caller
 from tollhouse.controlplane.credential_terms import CredentialOptions, ProviderWord
 from tollhouse.controlplane.credential_tests import scrubbed
 from tollhouse.controlplane.storing import fingerprint
 from tollhouse.storage import credentials as stored
 from tollhouse.storage.database import Database
+from tollhouse.storage.ledger import SqlLedger
 from tollhouse.storage.schema import metadata
 from tollhouse.terms.errors import Refusal
+from tollhouse.terms.events import SettleKind
 from tollhouse.terms.people import Role
 from tollhouse.vault import Binding, Vault
 
@@ -29,9 +33,18 @@ BOB = Caller(Role.MEMBER, "bob")
 
 
 @pytest.fixture
+def quick(tmp_path: Path) -> Iterator[Desk]:
+    """On SQLite alone: what the database has no part in."""
+    yield from people(tmp_path)
+
+
+@pytest.fixture
 def desk(location: str) -> Iterator[Desk]:
-    """Ann has a virtual key; Bob has nothing."""
-    opened = open_desk(location)
+    yield from people(location)
+
+
+def people(place: Path | str) -> Iterator[Desk]:
+    opened = open_desk(place)
     for user_id in ("ann", "bob"):
         opened.make("/api/v1/users", user_id=user_id)
     yield opened
@@ -86,10 +99,10 @@ def test_one_stores_looks_replaces_and_removes(desk: Desk) -> None:
     desk.problem(404, "DELETE", f"{MINE}/anthropic", caller=ANN)
 
 
-def test_a_key_may_look_but_not_store(desk: Desk) -> None:
-    key = desk.make("/api/v1/keys", user_id="ann")["key"]
-    told = store(desk)
-    assert desk.get(MINE, bearer=key)["items"] == [told]
+def test_a_key_may_look_but_not_store(quick: Desk) -> None:
+    key = quick.make("/api/v1/keys", user_id="ann")["key"]
+    told = store(quick)
+    assert quick.get(MINE, bearer=key)["items"] == [told]
     for method, path, body in (
         ("PUT", f"{MINE}/anthropic", {"secret": SECOND}),
         ("DELETE", f"{MINE}/anthropic", None),
@@ -97,8 +110,8 @@ def test_a_key_may_look_but_not_store(desk: Desk) -> None:
         ("GET", ALL, None),
         ("GET", f"{ALL}/{told['credential_id']}", None),
     ):
-        assert desk.problem(403, method, path, body, bearer=key)["code"] == "owner_only"
-    assert desk.problem(400, "PUT", f"{MINE}/anthropic", {"secret": SECOND})["code"] == "session_only"
+        assert quick.problem(403, method, path, body, bearer=key)["code"] == "owner_only"
+    assert quick.problem(400, "PUT", f"{MINE}/anthropic", {"secret": SECOND})["code"] == "session_only"
 
 
 def test_a_session_stores_only_from_a_page_of_ours(desk: Desk) -> None:
@@ -125,42 +138,42 @@ def test_a_session_stores_only_from_a_page_of_ours(desk: Desk) -> None:
     ],
 )
 def test_what_is_no_api_key_is_refused_with_the_way_out_and_not_repeated(
-    desk: Desk, secret: str, code: str, words: str
+    quick: Desk, secret: str, code: str, words: str
 ) -> None:
-    problem = desk.problem(400, "PUT", f"{MINE}/anthropic", {"secret": secret}, caller=ANN)
+    problem = quick.problem(400, "PUT", f"{MINE}/anthropic", {"secret": secret}, caller=ANN)
     assert (problem["code"], problem["field"]) == (code, "secret")
     assert words in problem["detail"]
     assert "abcdefgh" not in str(problem)
     assert "x-evil" not in str(problem)
-    assert desk.get(MINE, caller=ANN)["items"] == []
+    assert quick.get(MINE, caller=ANN)["items"] == []
 
 
-def test_a_body_that_is_wrong_does_not_come_back(desk: Desk) -> None:
+def test_a_body_that_is_wrong_does_not_come_back(quick: Desk) -> None:
     for body in ({"secret": [FIRST]}, {"secret": FIRST, "more": FIRST}, {"secret": FIRST, "name": FIRST * 9}):
-        answer = desk.ask("PUT", f"{MINE}/anthropic", body, caller=ANN)
+        answer = quick.ask("PUT", f"{MINE}/anthropic", body, caller=ANN)
         assert answer.status_code == 400
         assert "first-secret" not in answer.text
 
 
-def test_nothing_is_stored_without_a_master_key(desk: Desk) -> None:
-    bare = desk.with_deps(vault=Vault())
+def test_nothing_is_stored_without_a_master_key(quick: Desk) -> None:
+    bare = quick.with_deps(vault=Vault())
     problem = bare.problem(409, "PUT", f"{MINE}/anthropic", {"secret": FIRST}, caller=ANN)
     assert problem["code"] == "no_master_key"
     assert "tollhouse vault init" in problem["detail"]
     assert bare.problem(409, "POST", ALL, {"provider": "anthropic", "secret": FIRST})["code"] == "no_master_key"
     assert bare.get(MINE, caller=ANN)["can_store"] is False
-    assert desk.get(ALL)["items"] == []
+    assert quick.get(ALL)["items"] == []
 
 
-def test_a_provider_must_be_there_and_take_credentials(desk: Desk) -> None:
+def test_a_provider_must_be_there_and_take_credentials(quick: Desk) -> None:
     for name in ("nobody", "local"):
-        assert desk.problem(404, "PUT", f"{MINE}/{name}", {"secret": FIRST}, caller=ANN)["code"] == "not_found"
-        assert desk.problem(400, "POST", ALL, {"provider": name, "secret": FIRST})["field"] == "provider"
+        assert quick.problem(404, "PUT", f"{MINE}/{name}", {"secret": FIRST}, caller=ANN)["code"] == "not_found"
+        assert quick.problem(400, "POST", ALL, {"provider": name, "secret": FIRST})["field"] == "provider"
 
 
-def test_an_endpoint_of_ones_own_is_refused_unless_allowed(desk: Desk) -> None:
+def test_an_endpoint_of_ones_own_is_refused_unless_allowed(quick: Desk) -> None:
     body = {"secret": FIRST, "base_url": "https://llm.example"}
-    assert desk.problem(403, "PUT", f"{MINE}/anthropic", body, caller=ANN)["code"] == "own_base_url"
+    assert quick.problem(403, "PUT", f"{MINE}/anthropic", body, caller=ANN)["code"] == "own_base_url"
 
 
 def test_one_stores_so_many_and_no_more(desk: Desk) -> None:
@@ -237,17 +250,17 @@ def test_an_edit_meets_the_version_that_was_read(desk: Desk) -> None:
     assert desk.ask("DELETE", path, headers={"if-match": tag}).status_code == 412
 
 
-def test_it_is_bound_to_where_its_provider_was(desk: Desk) -> None:
-    told = store(desk)
+def test_it_is_bound_to_where_its_provider_was(quick: Desk) -> None:
+    told = store(quick)
     moved = Providers()
     moved.hosts["anthropic"] = "https://elsewhere.example:443"
-    elsewhere = desk.with_deps(providers=moved)
+    elsewhere = quick.with_deps(providers=moved)
     problem = elsewhere.problem(409, "POST", f"{MINE}/anthropic/test", caller=ANN)
     assert problem["code"] == "provider_moved"
     assert "https://elsewhere.example:443" in problem["detail"]
     assert store(elsewhere)["host"] == "https://elsewhere.example:443"  # stored again, it is meant for there
     assert elsewhere.ask("POST", f"{MINE}/anthropic/test", caller=ANN).status_code == 200
-    assert opened(desk, told["credential_id"]) == FIRST
+    assert opened(quick, told["credential_id"]) == FIRST
 
 
 def test_a_test_shows_the_providers_words_without_the_secret(desk: Desk) -> None:
@@ -276,14 +289,14 @@ def test_a_test_shows_the_providers_words_without_the_secret(desk: Desk) -> None
     assert desk.get(MINE, caller=ANN)["items"][0]["refused_at"] is None  # nobody refused it
 
 
-def test_who_tests_too_often_is_told_when_to_come_back(desk: Desk) -> None:
+def test_who_tests_too_often_is_told_when_to_come_back(quick: Desk) -> None:
     async def too_often(*_what: str) -> ProviderWord:
         raise Refusal(429, "rate_limited", "Too often.", retry_after_s=7)
 
-    store(desk)
-    answer = desk.with_deps(ask_provider=too_often).ask("POST", f"{MINE}/anthropic/test", caller=ANN)
+    store(quick)
+    answer = quick.with_deps(ask_provider=too_often).ask("POST", f"{MINE}/anthropic/test", caller=ANN)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
-    unserved = desk.with_deps(ask_provider=None).problem(503, "POST", f"{MINE}/anthropic/test", caller=ANN)
+    unserved = quick.with_deps(ask_provider=None).problem(503, "POST", f"{MINE}/anthropic/test", caller=ANN)
     assert unserved["code"] == "no_server"
 
 
@@ -330,3 +343,26 @@ def dumped(database: Database) -> str:
         )
 
     return database.run_sync(query)
+
+
+def test_use_is_noted_once_a_minute_and_never_set_back(quick: Desk) -> None:
+    told = store(quick)
+    key = quick.make("/api/v1/keys", user_id="ann")
+    ledger = SqlLedger(quick.deps.database)
+
+    def used_at(at_ns: int, *, kind: SettleKind = SettleKind.EXACT) -> int | None:
+        call = settled(f"req_{at_ns}_{kind}", key, at_ns=at_ns, kind=kind)
+        hold = msgspec.structs.replace(call.hold, credential_id=told["credential_id"])
+        asyncio.run(ledger.ship([msgspec.structs.replace(call, hold=hold)], ()))
+        at: int | None = row(quick, told["credential_id"]).last_used_at_ns
+        return at
+
+    second = 10**9
+    assert used_at(START_NS, kind=SettleKind.VOIDED) is None  # nothing was sent
+    assert used_at(START_NS) == START_NS
+    assert used_at(START_NS + 59 * second) == START_NS
+    assert used_at(START_NS + 60 * second) == START_NS + 60 * second
+    fresh = SqlLedger(quick.deps.database)  # after a start, what a crash left is shipped late
+    ledger = fresh
+    assert used_at(START_NS + second) == START_NS + 60 * second
+    assert asyncio.run(fresh.ship([settled("req_shared", key)], ())) is None

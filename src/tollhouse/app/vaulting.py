@@ -8,13 +8,13 @@ from sqlalchemy import Connection
 
 from tollhouse.controlplane.credential_terms import CredentialOptions
 from tollhouse.settings import Settings, read_secret
+from tollhouse.sources import CommandOptions, read_once
 from tollhouse.storage.credentials import managed_named
-from tollhouse.terms.errors import SettingsError, VaultError
+from tollhouse.storage.home import MASTER_KEYS_NAME
+from tollhouse.terms.errors import VaultError
 from tollhouse.vault import Binding, MasterKeys, Vault, parse_master_keys
 from tollhouse.vault.master_keys import NO_KEYS
 
-KEYS_NAME = "master-keys"
-"""In the home."""
 WHERE = "vault.master_keys"
 
 
@@ -22,7 +22,7 @@ def source_of(settings: Settings) -> str:
     """Where the master keys are read from: `file:…`, `env:…`, `cmd:…`; empty when nobody says and none were made."""
     if settings.vault.master_keys:
         return settings.vault.master_keys
-    path = settings.home / KEYS_NAME
+    path = settings.home / MASTER_KEYS_NAME
     return f"file:{path}" if path.exists() else ""
 
 
@@ -32,9 +32,9 @@ def read_master_keys(settings: Settings) -> MasterKeys:
     if not source:
         return NO_KEYS
     if source.startswith("cmd:"):
-        raise SettingsError(f"{WHERE}: cmd: is not read yet; write env:NAME or file:/path")
-    text = read_secret(source, where=WHERE)
-    return parse_master_keys(text, where=f"{WHERE} ({source})")
+        helper = CommandOptions(**settings.key_sources.command.model_dump())
+        return parse_master_keys(read_once(source, where=WHERE, command=helper), where=f"{WHERE} (its helper's output)")
+    return parse_master_keys(read_secret(source, where=WHERE), where=f"{WHERE} ({source})")
 
 
 def credential_options(settings: Settings) -> CredentialOptions:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tollhouse.client.http import is_loopback
-from tollhouse.storage.home import DATABASE_NAME, JOURNAL_NAME, LOCK_NAME, SECRET_NAME, Home
+from tollhouse.storage.home import DATABASE_NAME, JOURNAL_NAME, LOCK_NAME, MASTER_KEYS_NAME, SECRET_NAME, Home
 from tollhouse.terms.errors import SettingsError, StorageError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _home(settings: "Settings") -> Iterator[Finding]:
 
 
 def _too_open(home: Path) -> Iterator[tuple[Path, int]]:
-    named = [home, *(home / name for name in (LOCK_NAME, SECRET_NAME, JOURNAL_NAME))]
+    named = [home, *(home / name for name in (LOCK_NAME, SECRET_NAME, JOURNAL_NAME, MASTER_KEYS_NAME))]
     data = [*home.glob(f"{DATABASE_NAME}*"), *sorted((home / JOURNAL_NAME).glob("*"))[:MAX_FILES]]
     for path in [*named, *data]:
         try:

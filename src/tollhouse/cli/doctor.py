@@ -54,6 +54,7 @@ async def _look_there(way: Way) -> tuple[bool, list[Finding]]:
             before_s = time.time()
             status = await api.get("/status", probe=runs or None)
             found = [_gateway(api, status), *_facts(api, status, before_s)]
+            found += await _vault(api)
             if runs:
                 models = (await api.get("/models"))["items"]
                 found += [*_providers(status), *_models(models)]
@@ -62,6 +63,21 @@ async def _look_there(way: Way) -> tuple[bool, list[Finding]]:
         return False, [problem("gateway", failure.message, "")]
     except TollhouseError as error:
         return False, [problem("gateway", str(error), "")]
+
+
+async def _vault(api: Api) -> list[Finding]:
+    """What lies under which master key, and what no longer opens."""
+    vault = await api.get("/vault")
+    if vault["unopened"]:
+        missing = [str(row["version"]) for row in vault["versions"] if row["records"] and not row["opens"]]
+        detail = f"{vault['unopened']:,} of {vault['records']:,} stored secrets cannot be opened."
+        return [problem("vault", detail, f"Restore master key {', '.join(missing)} from its backup.")]
+    if not vault["ready"]:
+        return [fine("vault", "No master key, so nothing can be stored. `tollhouse vault init` makes one.")]
+    detail = f"{vault['records']:,} stored secrets open; master key {vault['current']} seals. Back the master keys up."
+    if vault["older"]:
+        return [warning("vault", f"{detail} {vault['older']:,} lie under older ones.", "Run `tollhouse vault rotate`.")]
+    return [fine("vault", detail)]
 
 
 def _gateway(api: Api, status: dict[str, Any]) -> Finding:

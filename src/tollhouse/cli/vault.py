@@ -178,13 +178,13 @@ def _file(api: Api, config: Path | None) -> Path | None:
     """The file of master keys on this machine, whether or not it is there; None where they come from elsewhere."""
     if api.kind == "network":
         return None
-    from tollhouse.app.vaulting import KEYS_NAME  # noqa: PLC0415  as above
     from tollhouse.settings import load  # noqa: PLC0415  as above
+    from tollhouse.storage.home import MASTER_KEYS_NAME  # noqa: PLC0415  as above
 
     settings = load(config)
     named = settings.vault.master_keys
     if not named:
-        return settings.home / KEYS_NAME
+        return settings.home / MASTER_KEYS_NAME
     return Path(named.removeprefix("file:")).expanduser() if named.startswith("file:") else None
 
 

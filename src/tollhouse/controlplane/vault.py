@@ -6,6 +6,8 @@ each, until none lies under an older version. Each envelope says which version o
 off goes on where it was, and calls are served all the while: every version that is configured opens.
 """
 
+import asyncio
+
 import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -117,7 +119,7 @@ async def reload(deps: Deps) -> VaultOut:
     if deps.master_keys is None:
         raise no_master_key()
     try:
-        keys = deps.master_keys()
+        keys = await asyncio.to_thread(deps.master_keys)  # a file, or a helper that takes its time
     except SettingsError as error:
         raise Problem(409, "master_keys_unreadable", f"{error}. The keys in use stay as they are.") from error
 

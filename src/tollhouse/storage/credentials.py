@@ -1,6 +1,7 @@
 """Stored credentials: plain functions of a Connection, as in `directory`. `sealed` is only ever handed on."""
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -10,6 +11,11 @@ from tollhouse.storage.audited import UNRECORDED
 from tollhouse.storage.credential_tables import credential_users, credentials
 from tollhouse.storage.rows import page
 from tollhouse.terms.credentials import Credential
+from tollhouse.terms.events import SettleKind, Settlement
+
+NOTED_EVERY_NS = 60 * 10**9
+MAX_NOTED = 100_000
+"""Credentials of whose last note is known, some 100 bytes each."""
 
 
 def create_credential(connection: Connection, credential: Credential, *, sealed_under: int) -> None:
@@ -127,6 +133,30 @@ def forget_user(connection: Connection, user_id: str) -> int:
     """All that a user stored, and what they were given; how many of their own there were."""
     connection.execute(delete(credential_users).where(credential_users.c.user_id == user_id))
     return connection.execute(delete(credentials).where(credentials.c.user_id == user_id)).rowcount
+
+
+class Uses:
+    """When stored credentials were last noted to be used: not with every call, once a minute for each."""
+
+    def __init__(self) -> None:
+        self._noted: OrderedDict[str, int] = OrderedDict()
+
+    def worth_noting(self, settlements: Iterable[Settlement]) -> dict[str, int]:
+        """Credential id → when it was used, of those whose last note is older than a minute."""
+        used: dict[str, int] = {}
+        for settlement in settlements:
+            hold = settlement.hold
+            if hold.credential_id and settlement.settle.kind is not SettleKind.VOIDED:
+                used[hold.credential_id] = max(hold.at_ns, used.get(hold.credential_id, 0))
+        return {name: at_ns for name, at_ns in used.items() if at_ns - self._noted.get(name, 0) >= NOTED_EVERY_NS}
+
+    def noted(self, used: Mapping[str, int]) -> None:
+        """These are in the database. The longest unused are forgotten beyond a bound, and noted again when used."""
+        for name, at_ns in used.items():
+            self._noted[name] = at_ns
+            self._noted.move_to_end(name)
+        while len(self._noted) > MAX_NOTED:
+            self._noted.popitem(last=False)
 
 
 def note_used(connection: Connection, used: Mapping[str, int]) -> None:

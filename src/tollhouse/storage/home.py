@@ -12,6 +12,7 @@ from tollhouse.terms.errors import SettingsError
 
 LOCK_NAME = "lock"
 SECRET_NAME = "server-secret"  # noqa: S105  the file's name
+MASTER_KEYS_NAME = "master-keys"
 DATABASE_NAME = "tollhouse.db"
 JOURNAL_NAME = "journal"
 AUDIT_HEAD_NAME = "audit-head"

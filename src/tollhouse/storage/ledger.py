@@ -24,6 +24,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, case, delete, func
 from tollhouse.rules.plans import unit_of
 from tollhouse.rules.tenants import EVERYBODY, Tenants
 from tollhouse.storage.bulk import Bulk
+from tollhouse.storage.credentials import Uses, note_used
 from tollhouse.storage.database import Database
 from tollhouse.storage.entries import ENTER, OwnParts, Window, alike
 from tollhouse.storage.filters import whose
@@ -75,10 +76,20 @@ class SqlLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._uses = Uses()
 
     async def ship(self, settlements: Sequence[Settlement], refused: Sequence[Refused]) -> None:
-        """As `ship` below, in one transaction of the database's writer. Raises StorageError."""
-        await self._database.run(lambda connection: ship(connection, settlements, refused))
+        """As `ship` below, in one transaction of the database's writer, with the minute in which stored credentials
+        were used. Raises StorageError.
+        """
+        used = self._uses.worth_noting(settlements)
+
+        def both(connection: Connection) -> None:
+            ship(connection, settlements, refused)
+            note_used(connection, used)
+
+        await self._database.run(both)
+        self._uses.noted(used)
 
 
 def ship(connection: Connection, settlements: Sequence[Settlement], refused: Sequence[Refused] = ()) -> int:

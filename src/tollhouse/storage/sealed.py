@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Column, Connection, Row, Table, func, select, update
 
+from tollhouse.storage.audited import UNRECORDED
 from tollhouse.storage.capture_tables import captures
 from tollhouse.storage.credential_tables import credentials
 from tollhouse.storage.notice_tables import webhooks
@@ -90,7 +91,8 @@ class SealedTable:
         """Put another envelope of the same secret in its place; False when it is no longer the one that was read."""
         same = (self._row_id == row.row_id, self._table.c.sealed == row.sealed)
         values = {"sealed": sealed, "sealed_under": sealed_under}
-        return connection.execute(update(self._table).where(*same).values(values)).rowcount == 1
+        statement = update(self._table).where(*same).values(values)
+        return connection.execute(statement.execution_options(**UNRECORDED)).rowcount == 1  # the same secret
 
 
 def _credential(row: Row[Any]) -> Bound:
