@@ -31,6 +31,7 @@ def test_only_use_and_tidying_leave_no_record() -> None:
     }
     assert found == {
         "storage/credentials.py",  # when they were used
+        "storage/erasing.py",  # what would name anew whom it forgets; that they were erased is on record
         "storage/invitations.py",  # those long over
         "storage/minted.py",  # minted keys long over
         "storage/sessions.py",  # when they were used, and those that are over

@@ -65,7 +65,7 @@ class Providers:
         return self.hosts.get(name)
 
 
-async def takes_all(who: str, provider: str, host: str, secret: str) -> ProviderWord:
+async def takes_all(who: str, provider: str, host: str, secret: str, base_url: str) -> ProviderWord:
     """Every provider takes every credential."""
     return ProviderWord(200, "", 1.5)
 

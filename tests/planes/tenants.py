@@ -208,7 +208,7 @@ def _key(desk: Desk, world: World, name: str, team: str, named: bool, amount: st
             teams,
             Action.READ_KEYS,
             Action.WRITE_KEYS,
-            (("PATCH", "", {}), ("DELETE", "", None)),
+            (("PATCH", "", {}), ("POST", "/pause", None), ("DELETE", "", None)),
         )
     )
     world.things.append(_budget(key["budgets"][0], name, teams))

@@ -417,6 +417,19 @@ def test_deleted_keys_are_revoked_and_no_longer_found(desk: Desk) -> None:
         assert refusal(post(desk, "/key/delete", nothing))["param"] == "keys"
 
 
+def test_a_blocked_key_is_paused_until_it_is_unblocked(desk: Desk) -> None:
+    made = generate(desk, user_id="a")
+    blocked = ok(post(desk, "/key/block", json.dumps({"key": made["key"]})))
+    assert (blocked["key"], blocked["blocked"]) == (made["token"], True)
+    assert desk.get(f"{KEYS}/{made['token']}")["status"] == "paused"
+    assert info(desk, made["token"])["blocked"] is True
+    ok(post(desk, "/key/block", json.dumps({"key": made["token"]})))
+    assert ok(post(desk, "/key/unblock", json.dumps({"key": made["token"]})))["blocked"] is False
+    assert desk.get(f"{KEYS}/{made['token']}")["status"] == "active"
+    refusal(post(desk, "/key/block", json.dumps({"key": "key_x"})), 404)
+    refusal(post(desk, "/key/block", "{}"), 400)
+
+
 def test_a_name_of_several_keys_deletes_none(desk: Desk) -> None:
     made = [desk.make(KEYS, user_id="a", name="ci") for _ in range(2)]
     error = refusal(post(desk, "/key/delete", '{"key_aliases":["ci"]}'), 409)
@@ -430,7 +443,8 @@ ROUTES_HERE = sorted(row for row, permission in PERMISSIONS.items() if permissio
 
 
 def test_these_routes_and_no_others_are_bearer_only() -> None:
-    got, posted = ["/key/info", "/team/info", "/user/info"], ["/key/delete", "/key/generate", "/key/update"]
+    got, posted = ["/key/info", "/team/info", "/user/info"], ["block", "delete", "generate", "unblock", "update"]
+    posted = [f"/key/{verb}" for verb in posted]
     assert [path for _, path in ROUTES_HERE] == [*got, *posted, "/team/new", "/user/new"]
     assert not {path.encode() for _, path in PERMISSIONS} & ROUTES.keys()
 

@@ -15,6 +15,7 @@ from tollhouse.controlplane.access import Caller
 from tollhouse.controlplane.credential_terms import CredentialOptions, ProviderWord
 from tollhouse.controlplane.credential_tests import scrubbed
 from tollhouse.controlplane.storing import fingerprint
+from tollhouse.rules.addresses import AddressRules, read_networks
 from tollhouse.storage import credentials as stored
 from tollhouse.storage.database import Database
 from tollhouse.storage.ledger import SqlLedger
@@ -176,6 +177,64 @@ def test_an_endpoint_of_ones_own_is_refused_unless_allowed(quick: Desk) -> None:
     assert quick.problem(403, "PUT", f"{MINE}/anthropic", body, caller=ANN)["code"] == "own_base_url"
 
 
+OWN = "https://LLM.example:8443/v1/"
+
+
+def test_an_endpoint_of_ones_own_binds_the_secret_to_it(desk: Desk) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    async def ask(*what: str) -> ProviderWord:
+        asked.append(what)
+        return ProviderWord(200, "", 1.0)
+
+    allowing = desk.with_deps(credentials=CredentialOptions(own_base_urls=True), ask_provider=ask)
+    told = store(allowing, base_url=OWN)
+    assert (told["base_url"], told["host"]) == ("https://llm.example:8443/v1", "https://llm.example:8443")
+    assert opened(desk, told["credential_id"]) == FIRST
+    assert allowing.make_as(ANN, f"{MINE}/anthropic/test")["ok"] is True
+    assert asked == [("user ann", "anthropic", told["host"], FIRST, told["base_url"])]
+    path = f"{ALL}/{told['credential_id']}/secret"
+    again = allowing.ask("PUT", path, {"secret": SECOND}).json()
+    assert (again["base_url"], again["host"]) == (told["base_url"], told["host"])
+    assert opened(desk, told["credential_id"]) == SECOND
+    back = store(allowing)  # without one: at the provider again
+    assert (back["base_url"], back["host"]) == (None, HOSTS["anthropic"])
+    assert opened(desk, told["credential_id"]) == FIRST
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://llm.example", "https://"),
+        ("https://user:secret-word@llm.example", "names a user"),
+        ("https://llm.example?key=secret-word", "query"),
+        ("https://127.0.0.1/v1", "this machine itself"),
+        ("https://[::1]", "this machine itself"),
+        ("https://169.254.169.254", "of a cloud's metadata"),
+        ("https://10.0.0.5", "of a private network"),
+        ("https://0x7f.1", "odd spelling"),
+        ("https://chatgpt.com/backend-api/codex", "site for people"),
+    ],
+)
+def test_what_is_no_endpoint_is_not_stored(desk: Desk, url: str, says: str) -> None:
+    allowing = desk.with_deps(credentials=CredentialOptions(own_base_urls=True))
+    body = {"secret": FIRST, "base_url": url}
+    problem = allowing.problem(400, "PUT", f"{MINE}/anthropic", body, caller=ANN)
+    assert (problem["code"], problem["field"]) == ("bad_base_url", "base_url")
+    assert says in problem["detail"]
+    assert "secret-word" not in problem["detail"]
+    assert desk.get(MINE, caller=ANN)["items"] == []
+
+
+def test_networks_may_be_allowed_and_operators_write_theirs_elsewhere(desk: Desk) -> None:
+    rules = AddressRules(read_networks(["10.0.0.0/24"]))
+    allowing = desk.with_deps(credentials=CredentialOptions(own_base_urls=True, addresses=rules))
+    assert store(allowing, base_url="https://10.0.0.5")["host"] == "https://10.0.0.5:443"
+    body = {"provider": "openai", "secret": "sk-proj-0123456789", "base_url": "https://llm.example"}
+    assert allowing.problem(400, "POST", ALL, body)["field"] == "base_url"
+    assert allowing.ask("POST", ALL, body | {"user_id": "ann"}).json()["base_url"] == "https://llm.example"
+
+
 def test_one_stores_so_many_and_no_more(desk: Desk) -> None:
     narrow = desk.with_deps(credentials=CredentialOptions(per_user=1))
     store(narrow)
@@ -274,7 +333,7 @@ def test_a_test_shows_the_providers_words_without_the_secret(desk: Desk) -> None
     scripted = desk.with_deps(ask_provider=ask)
     told = store(scripted)
     found = scripted.make_as(ANN, f"{MINE}/anthropic/test")
-    assert asked == [("user ann", "anthropic", HOSTS["anthropic"], FIRST)]
+    assert asked == [("user ann", "anthropic", HOSTS["anthropic"], FIRST, "")]
     assert (found["ok"], found["status"], found["host"]) == (False, 401, HOSTS["anthropic"])
     assert found["message"].startswith("Incorrect API key provided: …")
     assert len(found["message"]) <= 500

@@ -7,6 +7,8 @@ import hashlib
 import hmac
 import json
 import secrets
+import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from tests.scripted import CLOSE, HANG, RESET, Gate, Received, ScriptedUpstream,
 from tollhouse.app.notices import HooksAtRest, binding
 from tollhouse.events import Board, Poster
 from tollhouse.events.signature import new_secret, secret_bytes, signed_headers
+from tollhouse.rules.addresses import AddressRules, read_networks
 from tollhouse.settings import Settings
 from tollhouse.storage import notices as stored
 from tollhouse.storage.database import Database
@@ -28,6 +31,8 @@ from tollhouse.storage.webhooks import create_webhook, get_webhook
 from tollhouse.terms.errors import VaultError
 from tollhouse.terms.notices import Notice, NoticeKind
 from tollhouse.terms.webhooks import Delivery, RecordedNotice, Webhook
+from tollhouse.upstream.guard import AddressGuard
+from tollhouse.upstream.guarded_http import GuardedTransport
 from tollhouse.vault import MasterKeys, Vault
 from tollhouse.workers import Deliverer, DelivererOptions, Recorder
 
@@ -122,12 +127,13 @@ QUICK = DelivererOptions(parallel=4, first_retry_s=0.02, last_retry_s=0.05, give
 
 @asynccontextmanager
 async def office(
-    database: Database, *hooks: Webhook, options: DelivererOptions = QUICK, timeout_s: float = 10.0
+    database: Database,
+    *hooks: Webhook,
+    options: DelivererOptions = QUICK,
+    timeout_s: float = 10.0,
+    networks: tuple[str, ...] = ("127.0.0.0/8",),
 ) -> AsyncIterator[Office]:
     """With webhooks that are in the database from the start."""
-    import ssl  # noqa: PLC0415  only here
-    import time  # noqa: PLC0415
-
     ahead_ns = [0]
 
     def now_ns() -> int:
@@ -136,7 +142,8 @@ async def office(
     for hook in hooks:
         await database.run(lambda connection, hook=hook: create_webhook(connection, hook))
     rest = HooksAtRest(Settings(), VAULT)
-    poster = Poster(timeout_s=timeout_s, tls=ssl.create_default_context(), parallel=4)
+    guard, tls = AddressGuard(AddressRules(read_networks(networks))), ssl.create_default_context()
+    poster = Poster(timeout_s=timeout_s, tls=tls, parallel=4, transport=lambda: GuardedTransport(guard, tls))
     deliverer = Deliverer(database, poster, rest.secret_of, (), options, now_ns=now_ns)
     board = Board(now_ns)
     recorder = Recorder(board, database, (), deliverer.wake, max_pending=100, now_ns=now_ns)
@@ -314,6 +321,17 @@ async def test_a_secret_that_does_not_open_sends_nothing(plain: Database, receiv
             while not (found := await here.deliveries("hook_1")) or not found[0].error:
                 await asyncio.sleep(0.005)
     assert "does not open" in found[0].error
+    assert receiver.received == []
+
+
+@in_a_loop
+async def test_an_address_that_is_not_allowed_is_never_called(plain: Database, receiver: ScriptedUpstream) -> None:
+    async with office(plain, hook(receiver), networks=()) as here:
+        here.emit("inside")
+        async with asyncio.timeout(WAIT_S):
+            while not (found := await here.deliveries("hook_1")) or not found[0].error:
+                await asyncio.sleep(0.005)
+    assert "must be public" in found[0].error
     assert receiver.received == []
 
 

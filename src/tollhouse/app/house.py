@@ -8,7 +8,7 @@ with its clean mark.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,7 @@ from tollhouse.dataplane.gate import EdgeOptions, Gate
 from tollhouse.dataplane.identify import VirtualKeyScheme
 from tollhouse.dataplane.plane import Plane, PlaneOptions
 from tollhouse.dataplane.snapshot import Snapshot
+from tollhouse.dataplane.thresholds import Thresholds
 from tollhouse.dataplane.turn import Turn
 from tollhouse.dialects.anthropic import ANTHROPIC
 from tollhouse.dialects.dialect import Dialect
@@ -55,6 +56,7 @@ from tollhouse.storage import captures, requests
 from tollhouse.storage.image import load_image
 from tollhouse.telemetry import Telemetry
 from tollhouse.terms.errors import Refusal
+from tollhouse.terms.events import Refused, Settlement
 from tollhouse.terms.names import Endpoint
 from tollhouse.terms.people import VirtualKey
 from tollhouse.upstream.local import LocalModel
@@ -132,15 +134,17 @@ class House:
                 strict=settings.storage.durability == "strict",
             ),
             time.time_ns,
+            Thresholds(settings.money.thresholds, self.board.emit),
         )
         self.turn.lost = self.accounts.lost
         self.limiter = MemoryLimiter(timezone=settings.money.timezone)
-        self.doorkeeper = await sign_in.open_doorkeeper(settings, store, self.changed, self._opened)
+        self.doorkeeper = await sign_in.open_doorkeeper(settings, store, self.changed, self.board.emit, self._opened)
         self.sessions = self.doorkeeper.book
         self.setup_token = await first_owner(self.doorkeeper)
         self._opened.push_async_callback(self.follower.stop)
         await self.changed(None)
         await store.database.run(partial(restore_limits, self))
+        self.shipper.told = self._shipped
         self.shipper.start()
         self._opened.push_async_callback(self.shipper.stop, SHIP_TIMEOUT_S)
         rows_per_s = settings.storage.max_stranger_rows_per_s
@@ -177,6 +181,7 @@ class House:
         pool_options = PoolOptions(**{name: getattr(upstream, name) for name in PoolOptions.__struct_fields__})
         self.pool = Pool(pool_options, self.turn.call)
         self.fleet.pool = self.pool
+        self.own_endpoints = setup.own_endpoints(self.settings)
         self._opened.callback(self.pool.close)
         self.virtual_keys = VirtualKeyScheme(self.snapshot, self.store.server_secret, time.time_ns)
         self.telemetry = Telemetry(partial(standing.gauges, self), partial(standing.infos, self))
@@ -203,7 +208,7 @@ class House:
             now_ns=time.time_ns,
             chat=pinned(self.settings.chat, self.fleet.planner, self.warnings),
             captured=privacy.captured_relay(self),
-            open_key=KeyOpener(self.vault),
+            open_key=KeyOpener(self.vault, self.own_endpoints),
             credential_worked=self.credential_watch.worked,
         )
         options = EdgeOptions(
@@ -249,7 +254,11 @@ class House:
         )
         self.accounts.adopt(image)
         self.snapshot.replace(image, user_id)
+        self.herald.catch_up(image)
         await self.doorkeeper.people_changed(image.users)
+
+    def _shipped(self, settlements: Sequence[Settlement], _refused: Sequence[Refused]) -> None:
+        self.accounts.shipped(settlements)
 
     def own_key(self, text: str) -> VirtualKey | None:
         """The key this text is, if it is good."""
@@ -284,6 +293,7 @@ class House:
                 capture_days=self.settings.capture.max_days,
                 captured=self.captured,
                 hooks=self.herald,
+                quiet=partial(privacy.quiet, self),
                 standing=self.accounts,
                 status=partial(standing.status, self),
                 own_key=self.own_key,
@@ -300,7 +310,7 @@ class House:
                 timezone=self.settings.money.timezone,
                 master_keys=partial(read_master_keys, self.settings),
                 credentials=credential_options(self.settings),
-                ask_provider=CredentialAsker(self.settings, self.fleet, self.pool),
+                ask_provider=CredentialAsker(self.settings, self.fleet, self.pool, self.own_endpoints),
                 options=ManagementOptions(**self.settings.management.model_dump()),
                 trail=self.store.trail,
             )

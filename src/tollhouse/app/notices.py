@@ -1,20 +1,31 @@
 """Notices put together: from the board into the database, from there to webhooks."""
 
+import ssl
 import time
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING
 
 from tollhouse.app.providers import tls_context
 from tollhouse.app.store import Store
 from tollhouse.events import Board, Poster
 from tollhouse.events.signature import secret_bytes
+from tollhouse.rules.addresses import AddressRules, read_networks
+from tollhouse.rules.thresholds import past
 from tollhouse.rules.webhook_urls import check_webhook_url
 from tollhouse.settings import Settings, read_secret
 from tollhouse.storage import notices
 from tollhouse.terms.errors import SettingsError
+from tollhouse.terms.people import DirectoryImage
 from tollhouse.terms.webhooks import DECLARED_PREFIX, Webhook
+from tollhouse.upstream.guard import AddressGuard
 from tollhouse.vault import Binding, Vault, version_of
 from tollhouse.workers import Deliverer, DelivererOptions, Recorder, Upkeep
 
+if TYPE_CHECKING:
+    import httpx
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
 TEST_MARGIN_S = 5.0
 """How much longer than a try somebody waits to hear how it went."""
 
@@ -74,6 +85,12 @@ class HooksAtRest:
         """Nobody tries."""
 
 
+def guarded_transport(guard: AddressGuard, tls: ssl.SSLContext) -> "httpx.AsyncBaseTransport":
+    from tollhouse.upstream.guarded_http import GuardedTransport  # noqa: PLC0415  httpx, when there is somebody to tell
+
+    return GuardedTransport(guard, tls)
+
+
 def binding(webhook_id: str) -> Binding:
     """What the envelope of a webhook's secret is bound to; the secret itself is sent nowhere."""
     return Binding("default", webhook_id, "webhook", "")
@@ -88,7 +105,18 @@ class Herald(HooksAtRest):
         super().__init__(settings, vault)
         options = self._options = settings.notices
         self._store = store
-        self.poster = Poster(timeout_s=options.timeout_s, tls=tls_context(settings), parallel=options.parallel)
+        tls = tls_context(settings)
+        guard = AddressGuard(
+            AddressRules(read_networks((*options.allowed_networks, *(LOOPBACK if options.allow_loopback else ())))),
+            whose="a webhook",
+            setting="notices.allowed_networks",
+        )
+        self.poster = Poster(
+            timeout_s=options.timeout_s,
+            tls=tls,
+            parallel=options.parallel,
+            transport=partial(guarded_transport, guard, tls),
+        )
         self.deliverer = Deliverer(
             store.database,
             self.poster,
@@ -105,6 +133,8 @@ class Herald(HooksAtRest):
             board, store.database, self.declared, self.deliverer.wake, max_pending=options.max_pending
         )
         self._upkeep = Upkeep(self._prune)
+        self._percents = settings.money.thresholds
+        self._caught_up = False
 
     def open(self, opened: AsyncExitStack) -> None:
         """Begin; `opened` ends it."""
@@ -115,6 +145,12 @@ class Herald(HooksAtRest):
         opened.push_async_callback(self.recorder.stop)
         self._upkeep.start()
         opened.push_async_callback(self._upkeep.stop)
+
+    def catch_up(self, image: DirectoryImage) -> None:
+        """What the last process may have left untold: thresholds that were passed before the first image was read."""
+        if not self._caught_up:
+            self._caught_up = True
+            self.recorder.add(past(image, self._percents))
 
     async def tried(self, webhook_id: str, notice_id: str) -> None:
         await self.deliverer.tried(webhook_id, notice_id, self._options.timeout_s + TEST_MARGIN_S)

@@ -5,11 +5,13 @@ of them.
 from collections.abc import Callable, Mapping
 
 from tollhouse.app.store import Store
+from tollhouse.rules.base_urls import BaseUrlError
 from tollhouse.storage.credentials import note_refused, refused_now
 from tollhouse.terms.credentials import Credential
 from tollhouse.terms.errors import SettingsError, VaultError
 from tollhouse.terms.names import DEFAULT_ORG
 from tollhouse.terms.notices import Notice
+from tollhouse.upstream.own_endpoint import OwnEndpoints
 from tollhouse.upstream.providers import Provider, with_credential
 from tollhouse.vault import Binding, Vault
 from tollhouse.workers import CredentialWatch
@@ -18,13 +20,15 @@ from tollhouse.workers import CredentialWatch
 class KeyOpener:
     """What the data plane asks when a call first needs a stored credential."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, own: OwnEndpoints | None = None) -> None:
         self._vault = vault
+        self._own = own
+        """How users' own endpoints are reached; None: not at all."""
 
     def __call__(self, provider: Provider, credential: Credential) -> Provider:
         """The provider with this credential instead of its own. Raises VaultError, in words for whose it is."""
         if credential.base_url:
-            raise VaultError("this gateway calls no endpoints of users' own")
+            provider = self._at_own(provider, credential.base_url)
         here = provider.origin.address
         if credential.host != here:
             raise VaultError(
@@ -39,6 +43,14 @@ class KeyOpener:
             return with_credential(provider, secret.decode("ascii"))
         except (SettingsError, UnicodeDecodeError):
             raise VaultError("it cannot stand in a header; store it again") from None
+
+    def _at_own(self, provider: Provider, base_url: str) -> Provider:
+        if self._own is None:
+            raise VaultError("this gateway calls no endpoints of users' own")
+        try:
+            return self._own.of(provider, base_url)
+        except (BaseUrlError, SettingsError) as error:
+            raise VaultError(f"its endpoint cannot be called: {error}") from error
 
 
 async def open_credential_watch(store: Store, emit: Callable[[Notice], None]) -> CredentialWatch:

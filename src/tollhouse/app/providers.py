@@ -9,14 +9,17 @@ import msgspec
 
 from tollhouse.rules import secret_references
 from tollhouse.rules.access import admits
+from tollhouse.rules.addresses import AddressRules, read_networks
 from tollhouse.rules.catalog import PriceOverride, ReviewedProvider
 from tollhouse.rules.credential_kinds import upstream_problem
 from tollhouse.settings import Settings
 from tollhouse.settings.sections import ProviderSettings
 from tollhouse.storage.catalog import load_reviewed
 from tollhouse.terms.errors import SettingsError
+from tollhouse.upstream.guard import AddressGuard
 from tollhouse.upstream.local import LocalModelOptions, find_weights
 from tollhouse.upstream.origin import Proxy
+from tollhouse.upstream.own_endpoint import OwnEndpoints
 from tollhouse.upstream.providers import KINDS, ProviderSpec, unusable
 from tollhouse.workers import Wanted
 
@@ -154,6 +157,15 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def own_endpoints(settings: Settings) -> OwnEndpoints | None:
+    """How users' own endpoints are reached; None: this gateway calls none."""
+    vault = settings.vault
+    if not vault.own_base_urls:
+        return None
+    guard = AddressGuard(AddressRules(read_networks(vault.allowed_networks)))
+    return OwnEndpoints(guard, tls_context(settings), proxy_for, vault.own_endpoint_connections)
 
 
 def proxy_for(scheme: str, host: str) -> Proxy | None:

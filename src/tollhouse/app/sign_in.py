@@ -13,6 +13,7 @@ from tollhouse.controlplane.sign_in.options import Argon2, SignInOptions
 from tollhouse.rules.lockout import Lockout
 from tollhouse.settings import Settings, read_secret
 from tollhouse.settings import sign_in as section
+from tollhouse.terms.notices import Notice
 from tollhouse.workers import Upkeep
 
 PRESETS = {
@@ -77,7 +78,11 @@ def _lockout(rule: section.Lockout) -> Lockout:
 
 
 async def open_doorkeeper(
-    settings: Settings, store: Store, changed: Callable[[str | None], Awaitable[None]], opened: AsyncExitStack
+    settings: Settings,
+    store: Store,
+    changed: Callable[[str | None], Awaitable[None]],
+    notify: Callable[[Notice], None],
+    opened: AsyncExitStack,
 ) -> Doorkeeper:
     """With those who were signed in before; `opened` closes it."""
     keeper = Doorkeeper(
@@ -87,6 +92,7 @@ async def open_doorkeeper(
         changed=changed,
         random_bytes=secrets.token_bytes,
         issuers=[_issuer(settings, row) for row in settings.sign_in.issuers],
+        notify=notify,
     )
     opened.push_async_callback(keeper.close)
     await keeper.open()

@@ -15,6 +15,7 @@ from tollhouse.storage import directory
 from tollhouse.storage.anchor import Anchor
 from tollhouse.storage.database import Database
 from tollhouse.storage.engines import DatabaseOptions
+from tollhouse.storage.erasing import complete_all
 from tollhouse.storage.home import Home
 from tollhouse.storage.ledger import SqlLedger
 from tollhouse.storage.trail import Trail
@@ -60,6 +61,7 @@ class Store:
             )
             opened.callback(self.journal.close)
             self.recovery = await recover(self.journal, self.ledger, now_ns=time.time_ns())
+            await complete_all(self.database)
             await self.database.run(self._declare_budgets)
             self._opened = opened.pop_all()
 

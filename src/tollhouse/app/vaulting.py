@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from tollhouse.controlplane.credential_terms import CredentialOptions
+from tollhouse.rules.addresses import AddressRules, read_networks
 from tollhouse.settings import Settings, read_secret
 from tollhouse.sources import CommandOptions, read_once
 from tollhouse.storage.credentials import managed_named
@@ -41,6 +42,7 @@ def credential_options(settings: Settings) -> CredentialOptions:
     vault = settings.vault
     return CredentialOptions(
         own_base_urls=vault.own_base_urls,
+        addresses=AddressRules(read_networks(vault.allowed_networks)),
         per_user=vault.credentials_per_user,
         max_secret_bytes=vault.max_secret_bytes,
         tests_per_minute=vault.tests_per_minute,

@@ -160,6 +160,32 @@ def rotate(
     print_answer(Way(url, config, as_json), act, show)
 
 
+@app.command("pause")
+def pause(
+    key: KeyName,
+    reason: Annotated[str, typer.Option("--reason", help="Why; told to whoever calls with the key.")] = "",
+    url: options.Url = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Refuse a key from its next call on, until it is resumed."""
+
+    async def act(api: Api) -> Any:
+        return await api.post(f"/keys/{segment(await key_id(api, key))}/pause", {"reason": reason})
+
+    print_answer(Way(url, config, as_json), act, _print_key)
+
+
+@app.command("resume")
+def resume(key: KeyName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False) -> None:
+    """Take a paused key up again."""
+
+    async def act(api: Api) -> Any:
+        return await api.post(f"/keys/{segment(await key_id(api, key))}/resume", {})
+
+    print_answer(Way(url, config, as_json), act, _print_key)
+
+
 @app.command("revoke")
 def revoke(key: KeyName, url: options.Url = None, config: options.Config = None, as_json: options.Json = False) -> None:
     """Revoke a key for good; its next call is refused."""
@@ -225,6 +251,12 @@ def _print_secret(key: dict[str, Any]) -> None:
     )
 
 
+def _why_paused(key: dict[str, Any]) -> str:
+    if key.get("paused_at") is None:
+        return ""
+    return f"{output.local_time(key['paused_at'])} {key['pause_reason']}".strip()
+
+
 def _print_key(key: dict[str, Any]) -> None:
     running_out = [
         f"…{one['hint']} until {output.local_time(one['expires_at'])}" for one in key["secrets"] if one["expires_at"]
@@ -236,6 +268,7 @@ def _print_key(key: dict[str, Any]) -> None:
         ("plan", key["plan_id"]),
         ("ends in", f"…{key['hint']}"),
         ("status", key["status"]),
+        ("paused", _why_paused(key)),
         ("models", output.models_text(key["models"])),
         ("limits", output.limits_text(key["limits"])),
         ("expires", output.local_time(key["expires_at"]) or "never"),

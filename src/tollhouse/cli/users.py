@@ -1,5 +1,6 @@
 """`tollhouse users …`: a user's limits and budgets hold over the sum of their keys."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -113,6 +114,32 @@ def unblock(
 ) -> None:
     """Let the user's keys work again."""
     print_answer(Way(url, config, as_json), lambda api: api.post(f"/users/{segment(user)}/unblock"), _print_user)
+
+
+@app.command("erase")
+def erase(
+    user: UserName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    url: options.Url = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Erase everything personal of a user, for good; what was used and what it cost stays, under a pseudonym."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("this cannot be undone: say --yes where nobody can be asked.")
+        typer.echo(
+            f"Erasing {output.clean(user)} revokes their keys, ends their sessions and calls, and deletes who they "
+            "are. It cannot be undone.",
+            err=True,
+        )
+        if typer.prompt("Type the user's id to go on", err=True) != user:
+            raise typer.Abort
+
+    def show(nobody: dict[str, Any]) -> None:
+        output.print_lines(f"Erased. What they used stands under {nobody['user_id']}.")
+
+    print_answer(Way(url, config, as_json), lambda api: api.post(f"/users/{segment(user)}/erase"), show)
 
 
 def _row(user: dict[str, Any]) -> tuple[object, ...]:

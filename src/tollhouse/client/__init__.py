@@ -16,7 +16,7 @@ What goes wrong is an `ApiError` of the kind that says what to do about it (`cli
 sent again, twice at most: a POST carries an Idempotency-Key for that, so nothing is made twice.
 """
 
-from tollhouse.client import audit, budgets, credentials, keys, plans, providers, reports, teams, users
+from tollhouse.client import audit, budgets, credentials, keys, plans, providers, reports, teams, users, webhooks
 from tollhouse.client.asks import UNSET, Ask, PageAsk
 from tollhouse.client.errors import (
     ApiError,
@@ -57,4 +57,5 @@ __all__ = [
     "reports",
     "teams",
     "users",
+    "webhooks",
 ]

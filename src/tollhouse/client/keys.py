@@ -73,6 +73,16 @@ def rotate(key_id: str, *, grace: str = "0") -> Ask[NewKey]:
     return ask("POST", f"/keys/{segment(key_id)}/rotate", NewKey, {"grace": grace})
 
 
+def pause(key_id: str, *, reason: str = "") -> Ask[KeyDetail]:
+    """Its next call is refused, until it is resumed. Whoever calls with it is told the reason."""
+    return ask("POST", f"/keys/{segment(key_id)}/pause", KeyDetail, {"reason": reason})
+
+
+def resume(key_id: str) -> Ask[KeyDetail]:
+    """A paused key; its next call passes."""
+    return ask("POST", f"/keys/{segment(key_id)}/resume", KeyDetail, {})
+
+
 def revoke(key_id: str) -> Ask[KeyDetail]:
     """For good: its next call is refused."""
     return ask("DELETE", f"/keys/{segment(key_id)}", KeyDetail)

@@ -46,7 +46,7 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 class User(msgspec.Struct, frozen=True):
-    """`status`: active | blocked."""
+    """`status`: active | blocked | erased."""
 
     user_id: str
     name: str
@@ -60,6 +60,7 @@ class User(msgspec.Struct, frozen=True):
     owned_by: str = ""
     created_at: datetime | None = None
     blocked_at: datetime | None = None
+    erased_at: datetime | None = None
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -73,7 +74,7 @@ class UserDetail(User, frozen=True):
 
 
 class Key(msgspec.Struct, frozen=True):
-    """`status`: active | expired | revoked. `models` None admits every model."""
+    """`status`: active | paused | expired | revoked. `models` None admits every model."""
 
     key_id: str
     name: str
@@ -90,6 +91,8 @@ class Key(msgspec.Struct, frozen=True):
     created_at: datetime | None = None
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    paused_at: datetime | None = None
+    pause_reason: str = ""
 
 
 class Secret(msgspec.Struct, frozen=True):

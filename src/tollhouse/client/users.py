@@ -59,3 +59,10 @@ def block(user_id: str) -> Ask[UserDetail]:
 
 def unblock(user_id: str) -> Ask[UserDetail]:
     return ask("POST", f"/users/{segment(user_id)}/unblock", UserDetail, {})
+
+
+def erase(user_id: str, *, if_match: str | None = None) -> Ask[UserDetail]:
+    """For good: everything personal goes, sums stay under the pseudonym that the answer is about. ServerFailed (503,
+    `erasure_unfinished`) where it has only begun: ask again.
+    """
+    return ask("POST", f"/users/{segment(user_id)}/erase", UserDetail, {}, if_match=if_match)

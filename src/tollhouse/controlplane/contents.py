@@ -19,6 +19,8 @@ from tollhouse.rules.roles import Action
 from tollhouse.rules.tenants import Tenant
 from tollhouse.storage import captures
 from tollhouse.storage.captures import Capture
+from tollhouse.storage.trail import event
+from tollhouse.storage.watch import Event
 from tollhouse.terms.errors import VaultError
 from tollhouse.vault import open_content
 
@@ -72,9 +74,10 @@ async def get_content(request_id: str, deps: Deps, by: By) -> ContentOut:
         if found is None:
             raise missing
         admit(by.caller, Action.READ_CONTENT, Tenant(found.user_id), missing)
+        event(connection, Event("read", "content", found.user_id, {"request": request_id}))
         return found
 
-    found = await deps.read(query)
+    found = await deps.database.run(query)  # not `read`: that somebody looked is on record
     try:
         request, answer = open_content(deps.vault, found.sealed, org_id=found.org_id, request_id=request_id)
     except VaultError as error:

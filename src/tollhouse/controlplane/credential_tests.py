@@ -30,7 +30,7 @@ async def tested(deps: ControlDeps, caller: Caller, credential: Credential) -> T
         raise Problem(503, "no_server", "No gateway is running here that could ask: start `tollhouse serve`.")
     secret = opened(deps, credential)
     who = f"user {caller.user_id}" if caller.user_id else "operator"
-    word = await deps.ask_provider(who, credential.provider, credential.host, secret)
+    word = await deps.ask_provider(who, credential.provider, credential.host, secret, credential.base_url)
     if word.status:
         await _note(deps, credential, refused=word.status in REFUSED)
     return TestOut(

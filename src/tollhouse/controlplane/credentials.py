@@ -96,6 +96,8 @@ async def create_credential(body: CredentialIn, deps: Deps, by: By) -> Credentia
     host = deps.providers.host_of(body.provider)
     if host is None:
         raise invalid("provider", f"there is no provider {body.provider!r} that takes a credential")
+    if body.base_url is not None and not body.user_id:
+        raise invalid("base_url", "is for a user's own credential; the operator's go where their provider's row says")
     what = checked(deps, body.provider, body.secret, body.base_url, host)
     user_id = body.user_id or ""
 
@@ -178,12 +180,14 @@ async def edit_credential(credential_id: str, body: CredentialPatch, deps: Deps,
 
 @router.put("/credentials/{credential_id}/secret")
 async def replace_secret(credential_id: str, body: SecretIn, deps: Deps, by: By) -> CredentialDetail:
-    """Put another secret in its place; calls from now on are sent with it. It is bound to where its provider is now."""
+    """Put another secret in its place; calls from now on are sent with it. It is bound to where its provider is now,
+    or to the user's own endpoint that it was for.
+    """
     before = await deps.read(lambda connection: known_credential(connection, by.caller, WRITE, credential_id))
     host = deps.providers.host_of(before.provider)
     if host is None:
         raise Problem(409, "provider_gone", f"There is no provider {before.provider!r} any more; remove this instead.")
-    what = checked(deps, before.provider, body.secret, None, host)
+    what = checked(deps, before.provider, body.secret, before.base_url or None, host)
 
     def change(connection: Connection) -> Credential:
         old = known_credential(connection, by.caller, WRITE, credential_id)

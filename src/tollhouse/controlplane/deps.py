@@ -35,6 +35,11 @@ async def _nothing_to_ship() -> None:
     """Default of `shipped` and `captured` where nothing is called."""
 
 
+async def _quiet_already(_user_id: str, _before_ns: int) -> bool:
+    """Default of `quiet` where nothing is called."""
+    return True
+
+
 class ProviderBook(Protocol):
     """The providers in use."""
 
@@ -113,6 +118,8 @@ class ControlDeps:
     notify          puts a notice up for whoever wants to be told
     vault           seals and opens what is secret at rest
     capture_days    how long a key may have its content kept, at most
+    quiet           ends the calls of a user that were admitted before a time, and returns when all that they left
+                    stands in the ledger and nowhere else; False when that takes too long
     captured        returns when the content of calls that are over is stored
     who             who a request belongs to on the data plane; refuses everybody where there is none
     timezone        whose calendar a new budget follows when nobody says
@@ -145,6 +152,7 @@ class ControlDeps:
     capture_days: int = 30
     captured: Callable[[], Awaitable[None]] = _nothing_to_ship
     hooks: Hooks = _NO_HOOKS
+    quiet: Callable[[str, int], Awaitable[bool]] = _quiet_already
     who: WhoCalls = _nobody
     timezone: str = "UTC"
     max_body_bytes: int = MAX_BODY_BYTES

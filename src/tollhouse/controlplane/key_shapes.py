@@ -75,7 +75,7 @@ class KeyOut(BaseModel):
     hint: str
     """The last characters of the secret's random part, to recognise it by."""
     status: str
-    """active | expired | revoked"""
+    """active | paused | expired | revoked"""
     models: list[str] | None
     limits: LimitsOut
     metadata: dict[str, Any]
@@ -86,6 +86,8 @@ class KeyOut(BaseModel):
     created_at: str | None
     expires_at: str | None
     revoked_at: str | None
+    paused_at: str | None
+    pause_reason: str
 
 
 class SecretOut(BaseModel):
@@ -104,8 +106,15 @@ class KeyWithSecret(KeyDetail):
     """The key itself, as a client shows it: only here."""
 
 
+def _status(key: VirtualKey, now_ns: int) -> str:
+    if key.revoked_at_ns is not None:
+        return "revoked"
+    if key.expires_at_ns is not None and key.expires_at_ns <= now_ns:
+        return "expired"
+    return "active" if key.paused_at_ns is None else "paused"
+
+
 def key_out(key: VirtualKey, now_ns: int) -> KeyOut:
-    expired = key.expires_at_ns is not None and key.expires_at_ns <= now_ns
     return KeyOut(
         key_id=key.key_id,
         name=key.name,
@@ -113,7 +122,7 @@ def key_out(key: VirtualKey, now_ns: int) -> KeyOut:
         team_id=key.team_id,
         plan_id=key.plan_id,
         hint=key.hint,
-        status="revoked" if key.revoked_at_ns is not None else "expired" if expired else "active",
+        status=_status(key, now_ns),
         models=None if key.models is None else list(key.models),
         limits=limits_out(key.limits),
         metadata=key.metadata,
@@ -122,4 +131,6 @@ def key_out(key: VirtualKey, now_ns: int) -> KeyOut:
         created_at=iso_ns(key.created_at_ns),
         expires_at=iso_ns(key.expires_at_ns),
         revoked_at=iso_ns(key.revoked_at_ns),
+        paused_at=iso_ns(key.paused_at_ns),
+        pause_reason=key.pause_reason,
     )

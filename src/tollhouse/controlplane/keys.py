@@ -58,7 +58,7 @@ MAX_GRACE_S = 30 * 86_400
 _ID_BYTES = 10
 
 
-def _alive(connection: Connection, by: Visit, key_id: str) -> VirtualKey:
+def alive(connection: Connection, by: Visit, key_id: str) -> VirtualKey:
     """A key that is to be changed. Raises Problem: 404, 403, 412, or 409 for a revoked one."""
     key = known_key(connection, by.caller, Action.WRITE_KEYS, key_id)
     by.meets(key)
@@ -90,7 +90,7 @@ def _secret_for(connection: Connection, deps: ControlDeps, caller: Caller, user:
         raise Problem(409, "too_many_keys", f"{user.user_id} has had too many keys (management.secrets_of_user).")
 
 
-def _only_narrower(connection: Connection, caller: Caller, old: VirtualKey, new: VirtualKey) -> None:
+def only_narrower(connection: Connection, caller: Caller, old: VirtualKey, new: VirtualKey) -> None:
     """Who has a key only as its user does not take off it what others put on it. Raises Problem (403)."""
     theirs = reached(caller, Action.WRITE_KEYS)
     if theirs.everybody or not theirs.team_ids.isdisjoint(tenant_of_key(connection, old).team_ids):
@@ -238,7 +238,7 @@ async def edit_key(key_id: str, body: KeyPatch, deps: Deps, by: By) -> KeyDetail
     capture_days = captured_for(deps, body.capture_days)
 
     def change(connection: Connection) -> str:
-        key = _alive(connection, by, key_id)
+        key = alive(connection, by, key_id)
         writable(key)
         after = msgspec.structs.replace(
             key,
@@ -252,7 +252,7 @@ async def edit_key(key_id: str, body: KeyPatch, deps: Deps, by: By) -> KeyDetail
             capture_days=capture_days if "capture_days" in given else key.capture_days,
         )
         _may_carry(connection, by.caller, after, key)
-        _only_narrower(connection, by.caller, key, after)
+        only_narrower(connection, by.caller, key, after)
         directory.update_key(connection, after)
         return key.user_id
 
@@ -267,7 +267,7 @@ async def rotate_key(key_id: str, deps: Deps, by: By, body: RotateIn | None = No
     text, secret = new_secret(deps, key_id)
 
     def change(connection: Connection) -> str:
-        key = _alive(connection, by, key_id)
+        key = alive(connection, by, key_id)
         user = directory.get_user(connection, key.user_id)
         assert user is not None
         _secret_for(connection, deps, by.caller, user)

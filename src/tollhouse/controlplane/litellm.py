@@ -25,6 +25,7 @@ from tollhouse.controlplane.keys import new_key_id, new_secret
 from tollhouse.controlplane.litellm_fields import (
     DURATIONS,
     NO_BUDGET,
+    BlockIn,
     DeleteIn,
     GenerateIn,
     KeyFields,
@@ -33,10 +34,12 @@ from tollhouse.controlplane.litellm_fields import (
     read_fields,
 )
 from tollhouse.controlplane.ownership import writable
+from tollhouse.controlplane.pausing import pause, resume_key
 from tollhouse.controlplane.problems import NO_STORE, Problem, invalid
 from tollhouse.controlplane.references import team_there
 from tollhouse.controlplane.shapes import Input, NameText
 from tollhouse.controlplane.times import iso_ns, iso_s
+from tollhouse.controlplane.visit import AS_OWNER
 from tollhouse.rules import keys as key_rules
 from tollhouse.storage import directory, ledger
 from tollhouse.storage.tables import key_secrets, virtual_keys
@@ -141,6 +144,29 @@ async def delete(request: Request, deps: Deps) -> Response:
 
     await deps.write(change, touches=lambda users: users.pop() if len(users) == 1 else None)
     return answer({"deleted_keys": [*names, *aliases]})
+
+
+@router.post("/block", openapi_extra=takes(BlockIn))
+async def block(request: Request, deps: Deps) -> Response:
+    """Refuse a key, named by its secret or id, until it is unblocked (`tollhouse keys pause`)."""
+    fields = await read_fields(request, BlockIn)
+    found = await deps.read(lambda connection: _named(connection, deps, fields.key, field="key"))
+    await pause(deps, found.key_id, "")
+    return await _told_again(deps, found.key_id)
+
+
+@router.post("/unblock", openapi_extra=takes(BlockIn))
+async def unblock(request: Request, deps: Deps) -> Response:
+    """Take a blocked key up again."""
+    fields = await read_fields(request, BlockIn)
+    found = await deps.read(lambda connection: _named(connection, deps, fields.key, field="key"))
+    await resume_key(found.key_id, deps, AS_OWNER)
+    return await _told_again(deps, found.key_id)
+
+
+async def _told_again(deps: ControlDeps, key_id: str) -> Response:
+    key, budgets = await deps.read(lambda connection: with_budgets(connection, _named(connection, deps, key_id)))
+    return answer({**told(deps, key, budgets), "key": key.key_id})
 
 
 # Making one
@@ -322,7 +348,7 @@ def told(deps: ControlDeps, key: VirtualKey, budgets: Sequence[Budget]) -> dict[
         "tpm_limit": key.limits.tokens_per_minute,
         "max_parallel_requests": key.limits.parallel_requests,
         "expires": iso_ns(key.expires_at_ns),
-        "blocked": False,
+        "blocked": key.paused_at_ns is not None,
         "metadata": key.metadata,
         "aliases": {},
         "permissions": {},

@@ -261,6 +261,10 @@ class UpdateIn(KeyFields):
     key: NameText = ""
 
 
+class BlockIn(Input):
+    key: NameText = Field(min_length=1)
+
+
 class DeleteIn(Input):
     keys: Annotated[list[NameText], Field(max_length=MAX_KEYS)] | None = None
     key_aliases: Annotated[list[NameText], Field(max_length=MAX_KEYS)] | None = None

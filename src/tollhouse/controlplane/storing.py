@@ -5,6 +5,7 @@ fingerprint, a keyed hash by which the same secret is known again.
 """
 
 import hmac
+import ipaddress
 from typing import Annotated
 
 import msgspec
@@ -13,6 +14,8 @@ from sqlalchemy import Connection
 
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.problems import Problem, invalid
+from tollhouse.rules.addresses import address_problem
+from tollhouse.rules.base_urls import BaseUrl, BaseUrlError, read_base_url
 from tollhouse.rules.credential_kinds import classify, upstream_problem
 from tollhouse.storage import credentials as stored
 from tollhouse.terms.credentials import MANAGED_PREFIX, OWN_PREFIX, Credential
@@ -45,17 +48,20 @@ class Checked(msgspec.Struct, frozen=True):
     host: str
     kind: str
     secret: str
+    base_url: str = ""
+    """Of the user's own endpoint."""
 
     def __repr__(self) -> str:
         return f"Checked({self.provider!r}, {self.kind!r})"
 
 
 def checked(deps: ControlDeps, provider: str, shown: SecretStr, base_url: str | None, host: str) -> Checked:
-    """What somebody wants stored for a provider at this address. Raises Problem: 400 or 409."""
+    """What somebody wants stored for a provider at this address, or for their own endpoint. Raises Problem: 400, 403 or
+    409.
+    """
     if not deps.vault.ready:
         raise no_master_key()
-    if base_url is not None:
-        raise _no_own_base_url(deps)
+    own = None if base_url is None else _own_endpoint(deps, base_url)
     secret = shown.get_secret_value().strip()
     most = deps.credentials.max_secret_bytes
     if len(secret.encode("utf-8", "surrogatepass")) > most:
@@ -66,7 +72,10 @@ def checked(deps: ControlDeps, provider: str, shown: SecretStr, base_url: str | 
     problem = unusable(secret)
     if problem is not None:
         raise invalid("secret", f"{problem}; paste the API key alone")
-    return Checked(provider, host, classify(secret).value, secret)
+    kind = classify(secret).value
+    return (
+        Checked(provider, host, kind, secret) if own is None else Checked(provider, own.origin, kind, secret, own.text)
+    )
 
 
 def no_master_key() -> Problem:
@@ -78,12 +87,27 @@ def no_master_key() -> Problem:
     )
 
 
-def _no_own_base_url(deps: ControlDeps) -> Problem:
+def _own_endpoint(deps: ControlDeps, text: str) -> BaseUrl:
+    """Raises Problem. What its name leads to is looked at when it is called."""
     if not deps.credentials.own_base_urls:
-        return Problem(
-            403, "own_base_url", "base_url: this gateway takes no endpoints of users' own.", field="base_url"
+        raise Problem(403, "own_base_url", "base_url: this gateway takes no endpoints of users' own.", field="base_url")
+    try:
+        url = read_base_url(text)
+    except BaseUrlError as error:
+        raise Problem(400, "bad_base_url", f"base_url: {error}", field="base_url") from None
+    try:
+        problem = address_problem(ipaddress.ip_address(url.host), deps.credentials.addresses)
+    except ValueError:
+        return url  # a name
+    if problem is not None:
+        raise Problem(
+            400,
+            "bad_base_url",
+            f"base_url: {url.host} is an address {problem}; an endpoint of your own must be public, or in "
+            "vault.allowed_networks.",
+            field="base_url",
         )
-    return invalid("base_url", "cannot be checked by this gateway yet; leave it out")
+    return url
 
 
 def fresh(deps: ControlDeps, what: Checked, *, user_id: str, name: str, created_by: str) -> Credential:
@@ -107,6 +131,7 @@ def told(deps: ControlDeps, credential: Credential, what: Checked) -> Credential
     return msgspec.structs.replace(
         credential,
         host=what.host,
+        base_url=what.base_url,
         kind=what.kind,
         hint=text[-HINT_CHARS:] if len(text) >= MIN_HINTED_CHARS else "",
         fingerprint=fingerprint(deps.server_secret, text),

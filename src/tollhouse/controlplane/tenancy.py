@@ -16,6 +16,7 @@ from tollhouse.terms.people import Budget, Team, User, VirtualKey
 
 READING = {
     Action.WRITE_USERS: Action.READ_USERS,
+    Action.ERASE_USERS: Action.READ_USERS,
     Action.WRITE_TEAMS: Action.READ_TEAMS,
     Action.WRITE_MEMBERS: Action.READ_TEAMS,
     Action.WRITE_PLANS: Action.READ_PLANS,

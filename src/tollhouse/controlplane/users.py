@@ -78,13 +78,15 @@ class UserOut(BaseModel):
     team_id: str | None
     plan_id: str | None
     status: str
-    """active | blocked"""
+    """active | blocked | erased"""
     limits: LimitsOut
     metadata: dict[str, Any]
     owned_by: str
     """The file that declares them, which alone may change them; empty for what people made."""
     created_at: str | None
     blocked_at: str | None
+    erased_at: str | None
+    """Since then the id is a pseudonym, and nothing says who it was."""
 
 
 class TeamRole(BaseModel):
@@ -107,13 +109,22 @@ def user_out(user: User) -> UserOut:
         role=user.role,
         team_id=user.team_id,
         plan_id=user.plan_id,
-        status="active" if user.blocked_at_ns is None else "blocked",
+        status="erased" if user.erased_at_ns is not None else "active" if user.blocked_at_ns is None else "blocked",
         limits=limits_out(user.limits),
         metadata=user.metadata,
         owned_by=user.owned_by,
         created_at=iso_ns(user.created_at_ns),
         blocked_at=iso_ns(user.blocked_at_ns),
+        erased_at=iso_ns(user.erased_at_ns),
     )
+
+
+def theirs_to_change(by: By, user: User) -> None:
+    """Raises Problem: 403, 409 for somebody who was erased, 412."""
+    _theirs_to_give(by.caller, user.role)
+    if user.erased_at_ns is not None:
+        raise Problem(409, "user_erased", f"{user.user_id} was erased: there is nobody left to change.")
+    by.meets(user)
 
 
 def _theirs_to_give(caller: Caller, role: Role) -> None:
@@ -121,11 +132,11 @@ def _theirs_to_give(caller: Caller, role: Role) -> None:
         raise Problem(403, "forbidden", f"Only an owner makes, changes or blocks an {role}.", field="role")
 
 
-def _not_the_last_owner(connection: Connection, user: User, after: User) -> None:
-    """Raises Problem (409)."""
+def not_the_last_owner(connection: Connection, user: User, after: User | None) -> None:
+    """Raises Problem (409). `after` is None for who will be gone."""
 
-    def counts(one: User) -> bool:
-        return one.role is Role.OWNER and one.blocked_at_ns is None
+    def counts(one: User | None) -> bool:
+        return one is not None and one.role is Role.OWNER and one.blocked_at_ns is None
 
     if counts(user) and not counts(after) and directory.count_owners(connection) == 1:
         raise Problem(409, "last_owner", f"{user.user_id} is the only owner; make another one first.")
@@ -210,11 +221,10 @@ async def unblock_user(user_id: str, deps: Deps, by: By) -> UserDetail:
 async def _set_blocked(deps: ControlDeps, by: By, user_id: str, blocked_at_ns: int | None) -> UserDetail:
     def change(connection: Connection) -> None:
         user = known_user(connection, by.caller, Action.WRITE_USERS, user_id)
-        _theirs_to_give(by.caller, user.role)
-        by.meets(user)
+        theirs_to_change(by, user)
         if (user.blocked_at_ns is None) is not (blocked_at_ns is None):
             after = msgspec.structs.replace(user, blocked_at_ns=blocked_at_ns)
-            _not_the_last_owner(connection, user, after)
+            not_the_last_owner(connection, user, after)
             directory.update_user(connection, after)
 
     await deps.write(change, touches=lambda _: user_id)
@@ -250,8 +260,7 @@ async def edit_user(user_id: str, body: UserPatch, deps: Deps, by: By) -> UserDe
 
     def change(connection: Connection) -> None:
         user = known_user(connection, by.caller, Action.WRITE_USERS, user_id)
-        _theirs_to_give(by.caller, user.role)
-        by.meets(user)
+        theirs_to_change(by, user)
         writable(user)
         after = msgspec.structs.replace(
             user,
@@ -260,7 +269,7 @@ async def edit_user(user_id: str, body: UserPatch, deps: Deps, by: By) -> UserDe
         )
         if after.role is not user.role:
             _theirs_to_give(by.caller, after.role)
-            _not_the_last_owner(connection, user, after)
+            not_the_last_owner(connection, user, after)
         if "plan_id" in given:
             plan_there(connection, after.plan_id)
         if "team_id" in given:

@@ -14,7 +14,7 @@ that crosses a reset settles where it was admitted.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 import msgspec
@@ -24,6 +24,7 @@ from tollhouse.dataplane.holds import TOKENS, USD, Account, Caller, MoneyHold, P
 from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.refusals import behind, exhausted, unrecorded
 from tollhouse.dataplane.snapshot import Principal
+from tollhouse.dataplane.thresholds import NO_THRESHOLDS, Thresholds
 from tollhouse.ports import BudgetStanding
 from tollhouse.rules.bounds import Bound, CapChoice, affordable, bound, choose_cap
 from tollhouse.rules.budgets import window_of
@@ -75,12 +76,20 @@ class Outbox(Protocol):
 class Accounts:
     """All budgets of this node."""
 
-    def __init__(self, journal: Journal, outbox: Outbox, options: MoneyOptions, now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        outbox: Outbox,
+        options: MoneyOptions,
+        now_ns: Callable[[], int],
+        thresholds: Thresholds = NO_THRESHOLDS,
+    ) -> None:
         self._journal = journal
         self._outbox = outbox
         self._options = options
         self.strict = options.strict
         self._now_ns = now_ns
+        self.thresholds = thresholds
         self._accounts: dict[str, Account] = {}
         self._budgets: dict[str, Budget] = {}
         """As last adopted: a call may come with an older one, found before its body was complete."""
@@ -125,10 +134,21 @@ class Accounts:
         posted = self._posted.get(budget_id, {})
         opened_at_s = max((start_s for start_s in posted if start_s <= now_s), default=None)
         start_s, end_s = window_of(budget.window, budget.timezone, now_s, opened_at_s)
-        account = Account(budget, start_s, end_s, posted.pop(start_s, 0))
+        if account is not None:
+            self.thresholds.look(account)  # the last time: what is shipped from now on looks at the next window
+        account = Account(budget, start_s, end_s, posted.pop(start_s, 0), self.thresholds)
         self._accounts[budget_id] = account
         self._version += 1
         return account
+
+    def shipped(self, settlements: Iterable[Settlement]) -> None:
+        """These stand in the ledger: tell of thresholds that their budgets have passed."""
+        # Calls of one purse share one tuple, and to compare tuples costs more than all else here.
+        for windows in {id(one.hold.budgets): one.hold.budgets for one in settlements}.values():
+            for budget_id, _ in windows:
+                account = self._accounts.get(budget_id)
+                if account is not None and account.posted >= account.mark:
+                    self.thresholds.look(account)
 
     def standing(self, budget: Budget) -> BudgetStanding:
         """The current window of a budget, for people to look at."""

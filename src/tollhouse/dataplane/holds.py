@@ -6,6 +6,7 @@ from typing import Protocol
 
 from tollhouse.dataplane.head import RequestHead, Route
 from tollhouse.dataplane.plan import Attempt
+from tollhouse.dataplane.thresholds import NO_THRESHOLDS, Thresholds
 from tollhouse.rules.bounds import Bound, CapChoice
 from tollhouse.rules.plans import OutputCap
 from tollhouse.terms.events import HoldRecord, Settlement
@@ -20,9 +21,24 @@ UNITS = (BudgetUnit.USD, BudgetUnit.TOKENS, BudgetUnit.REQUESTS)
 class Account:
     """One budget in one window, in the budget's unit. `free` is what may still be held: limit - posted - held."""
 
-    __slots__ = ("budget", "clamps", "end_s", "free", "key", "labels", "posted", "start_s", "unit")
+    __slots__ = (
+        "budget",
+        "clamps",
+        "end_s",
+        "free",
+        "key",
+        "labels",
+        "mark",
+        "posted",
+        "start_s",
+        "thresholds",
+        "told",
+        "unit",
+    )
 
-    def __init__(self, budget: Budget, start_s: int, end_s: int | None, posted: int) -> None:
+    def __init__(
+        self, budget: Budget, start_s: int, end_s: int | None, posted: int, thresholds: Thresholds = NO_THRESHOLDS
+    ) -> None:
         self.start_s = start_s
         self.end_s = math.inf if end_s is None else end_s
         self.key = (budget.budget_id, start_s)
@@ -33,12 +49,19 @@ class Account:
         self.clamps = budget.edge is BudgetEdge.CLAMP
         self.labels: tuple[bytes, bytes] | None = None
         """Constant parts of its answer headers, made on first use."""
+        self.thresholds = thresholds
+        self.told = 0
+        """The highest threshold, in percent, that was told of."""
+        self.mark = 0
+        """What is posted when there is something to tell."""
+        thresholds.look(self)
 
     def change(self, budget: Budget) -> None:
         """Another limit or edge; may leave `free` below zero, then nothing is admitted until it fits again."""
         self.free += budget.limit - self.budget.limit
         self.budget = budget
         self.clamps = budget.edge is BudgetEdge.CLAMP
+        self.thresholds.look(self)
 
     @property
     def held(self) -> int:

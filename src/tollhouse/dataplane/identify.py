@@ -108,6 +108,8 @@ class VirtualKeyScheme:
         key = principal.key
         if key.revoked_at_ns is not None:
             raise Unwelcome("key_revoked", f"The key {_name(key)} was revoked. Ask for a new one.", principal)
+        if key.paused_at_ns is not None:
+            raise Unwelcome("key_paused", _paused(key), principal)
         check_blocked(principal)
         if secret.expires_at_ns is not None or key.expires_at_ns is not None:
             now_ns = self._now_ns()
@@ -127,6 +129,11 @@ def check_blocked(principal: Principal) -> None:
     if team is not None and team.blocked_at_ns is not None:
         message = f"The team {team.name or team.team_id} is blocked. Ask the operator of this gateway."
         raise Unwelcome("team_blocked", message, principal)
+
+
+def _paused(key: VirtualKey) -> str:
+    why = f" ({key.pause_reason.rstrip('.')})" if key.pause_reason else ""
+    return f"The key {_name(key)} is paused{why}. Ask the operator of this gateway to resume it."
 
 
 def _name(key: VirtualKey) -> str:

@@ -171,6 +171,14 @@ class Journal:
                 damaged=self._damaged,
             )
 
+    def renew(self) -> Path:
+        """Begin a new segment, so that those before it go as soon as all that is settled is shipped. Raises
+        JournalError.
+        """
+        self.flush()
+        with self._lock:
+            return self._writer.renew()
+
     # Earlier runs
 
     def replay(self) -> Replay:

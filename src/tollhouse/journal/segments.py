@@ -113,6 +113,14 @@ class Shelf:
             if segment is oldest and attempt_id not in self._settles
         ]
 
+    def left_behind(self, newest: Segment) -> list[HoldRecord]:
+        """Holds in all segments but this one that wait for their settlement."""
+        return [
+            record
+            for attempt_id, (segment, record) in self._holds.items()
+            if segment is not newest and attempt_id not in self._settles
+        ]
+
     def carried(self, record: HoldRecord, to: Segment) -> None:
         self._holds[record.attempt_id][0].open -= 1
         self.written((record,), to)

@@ -6,6 +6,7 @@ closing, deleting) to the background thread, in the order in which it must be do
 
 import errno
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -135,10 +136,21 @@ class Writer:
         self.retire()
         begun = self._begin()
         if begun is not None and len(self.shelf) > self._options.max_segments:
-            self._carry(begun)
+            self._carry(begun, self.shelf.to_carry())
 
-    def _carry(self, segment: Segment) -> None:
-        for hold in self.shelf.to_carry():
+    def renew(self) -> Path:
+        """Begin a new segment and write all holds that wait into it: what lies in older ones goes once it is shipped.
+        Raises JournalError.
+        """
+        self.retire()
+        begun = self._begin()
+        if begun is None:
+            self._refuse(())
+        self._carry(begun, self.shelf.left_behind(begun))
+        return begun.path
+
+    def _carry(self, segment: Segment, holds: Sequence[HoldRecord]) -> None:
+        for hold in holds:
             try:
                 self._put(segment, encode_records((hold,)))
             except OSError as error:

@@ -15,4 +15,6 @@ def widened(old: VirtualKey, new: VirtualKey) -> str:
         return "expires"
     if old.team_id is not None and new.team_id != old.team_id:
         return "team_id"
+    if old.paused_at_ns is not None and new.paused_at_ns is None:
+        return "paused"
     return ""

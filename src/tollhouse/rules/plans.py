@@ -203,6 +203,14 @@ def holds_under(budget: Budget, plan: Plan | None) -> bool:
     return plan is not None and budget.owned_by == BUDGET_PREFIX + plan.plan_id
 
 
+def renamed_holder(budget_id: str, scope: ScopeKind, old: str, new: str) -> str:
+    """The id of a plan's budget when its holder is called otherwise; any other id stays."""
+    plan, at, holder = budget_id.partition("@")
+    if budget_id.startswith(BUDGET_PREFIX) and at and holder == f"{scope}:{old}":
+        return f"{plan}@{scope}:{new}"
+    return budget_id
+
+
 def unit_of(budget_id: str) -> BudgetUnit | None:
     """The unit of a plan's budget, by its id; None for any other budget, which has a row."""
     if not budget_id.startswith(BUDGET_PREFIX):

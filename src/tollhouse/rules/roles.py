@@ -39,6 +39,7 @@ class Action(StrEnum):
     READ_MODELS = "models:read"
     READ_USERS = "users:read"
     WRITE_USERS = "users:write"
+    ERASE_USERS = "users:erase"
     READ_TEAMS = "teams:read"
     WRITE_TEAMS = "teams:write"
     WRITE_MEMBERS = "members:write"
@@ -75,6 +76,7 @@ _TABLE: Final[dict[Action, tuple[Reach, ...]]] = {
     Action.READ_MODELS: (_ALL, _ALL, _ALL, _ALL, _NONE),
     Action.READ_USERS: (_ALL, _ALL, _OWN, _ALL, _NONE),
     Action.WRITE_USERS: (_ALL, _ALL, _NONE, _NONE, _NONE),
+    Action.ERASE_USERS: (_ALL, _NONE, _NONE, _NONE, _NONE),
     Action.READ_TEAMS: (_ALL, _ALL, _OWN, _ALL, _NONE),
     Action.WRITE_TEAMS: (_ALL, _ALL, _NONE, _NONE, _NONE),
     Action.WRITE_MEMBERS: (_ALL, _ALL, _NONE, _NONE, _NONE),

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from tollhouse.rules.addresses import read_networks
 from tollhouse.settings.sections import Names, Section
 from tollhouse.terms.money import parse_usd
 
@@ -31,6 +32,8 @@ class Notices(Section):
 
     allow_loopback: bool = False
     """Whether webhooks may be on this machine, also by http."""
+    allowed_networks: Names = ()
+    """Networks that webhooks may be in although they are not public, such as `10.20.0.0/16`."""
     timeout_s: float = Field(10.0, gt=0, le=120)
     """How long a receiver may take to answer."""
     parallel: int = Field(8, ge=1, le=64)
@@ -46,6 +49,12 @@ class Notices(Section):
     keep_days: int = Field(90, ge=1)
     keep_rows: int = Field(1_000_000, ge=1_000)
     """Both bound what is kept of notices and their deliveries."""
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        read_networks(networks)
+        return networks
 
 
 Rule = Literal["spend", "new_client", "refusals", "addresses"]

@@ -96,6 +96,13 @@ class Database:
         """As `run`, for an `act` that only reads: one view of the data, at least as new as the last finished `run`."""
         return await asyncio.wrap_future(self._reader.submit(act))
 
+    async def scrub(self) -> None:
+        """What was deleted or overwritten lies in no file of ours any more: the log of SQLite's writes is brought into
+        the database and cut. PostgreSQL does the like by itself, when it vacuums.
+        """
+        if self.kind == "sqlite":
+            await asyncio.wrap_future(self._writer.submit(sqlite.cut_log, transaction=False))
+
     def run_sync(self, act: Callable[[Connection], T]) -> T:
         """As `run`, blocking; for start, shutdown and commands, never on the event loop."""
         return self._writer.submit(act).result()
@@ -118,12 +125,14 @@ class _Lane:
         self._closed = False
         self.recorder: Recorder | None = None
 
-    def submit(self, act: Callable[[Connection], T]) -> "Future[T]":
+    def submit(self, act: Callable[[Connection], T], *, transaction: bool = True) -> "Future[T]":
+        """Raises StorageError, also by the Future. Without a `transaction`: for what must not be inside one."""
         if self._closed:
             raise StorageError("the database is closed")
         if not self._places.acquire(blocking=False):
             raise StorageError(f"the database is busy: {self._max_waiting} transactions wait already; try again")
-        future = self._executor.submit(self._transact, act, author())
+        run: Callable[[Callable[[Connection], T], Author], T] = self._transact if transaction else self._outside
+        future = self._executor.submit(run, act, author())
         future.add_done_callback(self._done)
         return future
 
@@ -133,6 +142,13 @@ class _Lane:
 
     def _done(self, _future: "Future[Any]") -> None:
         self._places.release()
+
+    def _outside(self, act: Callable[[Connection], T], _who: Author) -> T:
+        try:
+            with self._engine.connect() as connection:
+                return act(connection)
+        except DBAPIError as error:
+            raise StorageError(f"the database refused: {_in_words(error)}") from error
 
     def _transact(self, act: Callable[[Connection], T], who: Author) -> T:
         recorder = self.recorder

@@ -284,7 +284,7 @@ def recount(connection: Connection) -> int:
             for window, posted in counted.items()
         ]
         connection.execute(insert(budget_windows), rows)
-    return sum(stored.get(window) != counted.get(window) for window in stored.keys() | counted.keys())
+    return sum(stored.get(window, 0) != counted.get(window, 0) for window in stored.keys() | counted.keys())
 
 
 def _counted(connection: Connection, units: dict[str, BudgetUnit]) -> dict[Window, int]:

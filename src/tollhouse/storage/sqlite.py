@@ -30,6 +30,11 @@ def open_file(path: Path, options: DatabaseOptions) -> Engines:
     return Engines(kind="sqlite", place=str(path), writer=_engine(path, options), reader=None)
 
 
+def cut_log(connection: Connection) -> None:
+    """Bring the write-ahead log into the file and cut it to nothing. Outside a transaction."""
+    connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
+
+
 class _QueryClock:
     """Interrupts SQLite's virtual machine when a transaction computes for too long."""
 
@@ -65,6 +70,7 @@ def _engine(path: Path, options: DatabaseOptions) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            "secure_delete=ON",  # what is deleted or overwritten is overwritten in the file: people can be erased
             f"busy_timeout={int(options.busy_timeout_s * 1000)}",
             f"cache_size=-{options.cache_bytes // 1024}",
         ):

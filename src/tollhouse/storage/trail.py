@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from tollhouse.rules import audit as rules
 from tollhouse.rules.audit import GENESIS
@@ -86,7 +86,7 @@ class Trail:
         if left is None and self.head == GENESIS and not self.anchor.path.exists():
             self._leave(GENESIS)
         else:
-            event(connection, self._broken(unread if left is None else str(left), self.head))
+            event(connection, self._broken(unread if left is None else str(left), self.head, None))
 
     def left(self) -> tuple[Head | None, str]:
         """The head as the anchor has it; None, with the reason, where that cannot be said."""
@@ -98,10 +98,11 @@ class Trail:
             return None, f"{self.anchor.path}, which keeps the head, cannot be read: {error}"
         return left, "" if left is not None else f"{self.anchor.path}, which keeps the head, is not there"
 
-    def _broken(self, was_left: str, found: Head) -> Event:
+    def _broken(self, was_left: str, found: Head, references: int | None) -> Event:
         self.trouble = "the audit trail does not end as it was left; `tollhouse audit verify` says more"
         log.warning(self.trouble)
-        return Event(rules.BROKEN, "audit trail", "", {"was left": was_left, "is found": str(found)})
+        is_found = str(found) if references is None else f"{found}, {references} references"
+        return Event(rules.BROKEN, "audit trail", "", {"was left": was_left, "is found": is_found})
 
     @contextlib.contextmanager
     def watching(self, connection: Connection, author: Author) -> Iterator[None]:
@@ -136,13 +137,16 @@ class Trail:
         if not drafts and not watch.forgotten:
             return None
         (head, marks), author = _newest(connection), watch.author
-        if head != self.head and not fits(connection, self.head):
-            drafts.insert(0, _of_event(self._broken(str(self.head), head)))
-        at_ns, drafts_named = self._now_ns(), list(_named(author, drafts))
-        refs, last, emptied = self._references(connection, watch, drafts_named, marks, head.seq + 1)
+        highest = connection.execute(select(func.max(_subject.ref))).scalar_one() or 0
+        if highest > marks or (head != self.head and not fits(connection, self.head)):
+            drafts.insert(0, _of_event(self._broken(f"{self.head}, {marks} references", head, highest)))
+        marks = max(marks, highest)
+        erasure = _Draft(rules.ERASED, "audit references", "", [])
         if watch.forgotten:
-            facts = [("references", None, {"is": rules.ranges_text(emptied)})]
-            drafts.insert(0, _Draft(rules.ERASED, "audit references", "", facts))
+            drafts.insert(0, erasure)
+        at_ns, names = self._now_ns(), _named(author, drafts)
+        refs, last, emptied = self._references(connection, watch, names, marks, head.seq + 1)
+        erasure.changes.append(("references", None, {"is": rules.ranges_text(emptied)}))
 
         def text(name: Named | str) -> str:
             return refs[name] if isinstance(name, Named) else rules.plain(name)

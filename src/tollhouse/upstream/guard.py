@@ -38,6 +38,9 @@ class AddressGuard(msgspec.Struct, frozen=True):
 
     rules: AddressRules = AddressRules()
     resolve: Resolve = resolve
+    whose: str = "an endpoint of a user's own"
+    setting: str = "vault.allowed_networks"
+    """Both for whoever is refused."""
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Where a connection may be made, in the order to try. Raises UpstreamUnreachable; OSError as `resolve`."""
@@ -51,8 +54,7 @@ class AddressGuard(msgspec.Struct, frozen=True):
             problem = "that cannot be read" if address is None else address_problem(address, self.rules)
             if problem is not None:
                 raise UpstreamUnreachable(
-                    f"{host} leads to an address {problem}; an endpoint of a user's own must be public, or in "
-                    "vault.allowed_networks"
+                    f"{host} leads to an address {problem}; {self.whose} must be public, or in {self.setting}"
                 )
             checked.append(str(address))
         return checked

@@ -88,6 +88,7 @@ class Pool:
 
     async def _start_later(self, slot: Slot, permit: Permit, call: Call) -> None:
         """In a Task of its own: the timeouts of `acquire` need one around them, and who calls here may have none."""
+        slot = self._slots.setdefault(slot.origin, slot)  # it may have been forgotten since `start`
         connection = await slot.acquire()
         if call.ended:  # given up meanwhile
             slot.give_back(connection)
@@ -151,11 +152,15 @@ class Pool:
             for connection in [c for c in slot.idle if c.idle_since < oldest or c.ended]:
                 connection.close()
             slot.idle = [c for c in slot.idle if not c.ended]
-        for origin in [origin for origin in self._retired if self._slots[origin].unused]:
+        for origin in [origin for origin, slot in self._slots.items() if slot.unused and self._may_go(origin)]:
             self._retired.discard(origin)
             del self._slots[origin]
         if not self.closed:
             self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
+
+    def _may_go(self, origin: Origin) -> bool:
+        """There are as many users' own endpoints as users: what is not in use is forgotten."""
+        return origin.guard is not None or origin in self._retired
 
     def retire(self, origin: Origin) -> None:
         """Nobody will call it any more: calls under way end as they would, then all of it is forgotten."""

@@ -6,7 +6,10 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
 
 from tollhouse.events import Board
 from tollhouse.storage.database import Database
@@ -52,6 +55,7 @@ class Recorder:
         self._now_ns = now_ns
         self._taken: list[RecordedNotice] = []
         """From the board, not yet in the database."""
+        self._more: deque[Notice] = deque()
         self._last_ms = 0
         self._some = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -61,6 +65,11 @@ class Recorder:
         self._board.told = self._some.set
         self._some.set()
         self._task = asyncio.create_task(self._run(), name="tollhouse-recorder")
+
+    def add(self, notices: Iterable[Notice]) -> None:
+        """What need not wait on the board, which is bounded; only such as are told once."""
+        self._more.extend(notices)
+        self._some.set()
 
     async def stop(self) -> None:
         """Write down what is on the board; what cannot be is lost with the process."""
@@ -77,7 +86,7 @@ class Recorder:
     async def flush(self) -> None:
         """Write down what is on the board now. Raises StorageError."""
         async with self._turn:
-            while self._taken or len(self._board):
+            while self._taken or self._more or len(self._board):
                 await self._write()
 
     async def _run(self) -> None:
@@ -93,7 +102,9 @@ class Recorder:
 
     async def _write(self) -> None:
         if not self._taken:
-            self._taken = [RecordedNotice(self._next_id(notice), notice) for notice in self._board.take(BATCH)]
+            some = self._board.take(BATCH)
+            some += [self._dated(self._more.popleft()) for _ in range(min(BATCH - len(some), len(self._more)))]
+            self._taken = [RecordedNotice(self._next_id(notice), notice) for notice in some]
         fresh: Sequence[RecordedNotice] = await self._database.run(
             lambda connection: record(connection, self._taken, self._declared, max_pending=self._max_pending)
         )
@@ -104,7 +115,10 @@ class Recorder:
         if fresh:
             self._recorded()
 
+    def _dated(self, notice: Notice) -> Notice:
+        return notice if notice.at_ns else msgspec.structs.replace(notice, at_ns=self._now_ns())
+
     def _next_id(self, notice: Notice) -> str:
         """Ids keep the order in which notices were taken."""
-        self._last_ms = max(self._last_ms + 1, (notice.at_ns or self._now_ns()) // 1_000_000)
+        self._last_ms = max(self._last_ms + 1, notice.at_ns // 1_000_000)
         return new_notice_id(self._last_ms * 1_000_000)

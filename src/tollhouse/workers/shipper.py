@@ -14,7 +14,7 @@ by one, and what fails alone is set aside. Its records stay in the journal, so t
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -85,6 +85,8 @@ class Shipper:
         self._settlements: deque[Settlement] = deque()
         self._refused: deque[Refused] = deque()
         self._set_aside: list[Settlement] = []
+        self.told: Callable[[Sequence[Settlement], Sequence[Refused]], None] = lambda settlements, refused: None
+        """Called after each commit with what it brought into the ledger."""
         self._one_by_one = 0
         self._shipped = 0
         self._refused_dropped = 0
@@ -217,6 +219,10 @@ class Shipper:
         self._trouble = ""
         if settlements:
             self._journal.shipped(settlements)
+        try:
+            self.told(settlements, refused)
+        except Exception:  # noqa: BLE001 - the same door: money goes on
+            _log.exception("what was shipped could not be looked at")
 
     def _drop(self, settlements: Sequence[Settlement], refused: Sequence[Refused]) -> None:
         for _ in settlements:

@@ -38,6 +38,7 @@ from tollhouse.storage.passwords import (
 from tollhouse.storage.plans import get_plan
 from tollhouse.storage.sessions import end_sessions, end_sessions_of
 from tollhouse.terms.errors import StorageError
+from tollhouse.terms.notices import Notice
 from tollhouse.terms.people import Role, User
 from tollhouse.terms.sessions import Session
 
@@ -64,6 +65,7 @@ class Doorkeeper:
         random_bytes: Callable[[int], bytes],
         now_ns: Callable[[], int] = time.time_ns,
         issuers: Iterable[Issuer] = (),
+        notify: Callable[[Notice], None] = lambda _notice: None,
     ) -> None:
         self.database = database
         self.options = options
@@ -73,7 +75,7 @@ class Doorkeeper:
         self.book = SessionBook(server_secret, options, now_ns, random_bytes)
         self.hasher = Hasher(options.argon2, options.max_waiting)
         self.refusals = Refusals(database, options.refusals_per_minute, now_ns)
-        self.guard = Guard(database, server_secret, options, now_ns, self.refusals)
+        self.guard = Guard(database, server_secret, options, now_ns, self.refusals, notify)
         self.invitation_tokens = Tokens(server_secret, "invitation")
         self.form_tokens = Tokens(server_secret, "form")
         self.captured = dict(options.captured)

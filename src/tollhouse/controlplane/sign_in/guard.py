@@ -13,12 +13,15 @@ import msgspec
 from sqlalchemy import Connection
 
 from tollhouse.controlplane.problems import Problem
+from tollhouse.controlplane.sign_in.lockouts import Lockouts
 from tollhouse.controlplane.sign_in.notes import note
 from tollhouse.controlplane.sign_in.options import SignInOptions
 from tollhouse.controlplane.sign_in.refusals import Refusals
 from tollhouse.rules.lockout import NONE, NS_PER_S, Lockout, after_good_try, after_try, wait_s
 from tollhouse.storage.database import Database
 from tollhouse.storage.failures import forget_old_failures, get_failures, put_failures
+from tollhouse.storage.passwords import holders_of_email
+from tollhouse.terms.notices import Notice
 
 
 class Try(msgspec.Struct, frozen=True):
@@ -36,18 +39,20 @@ class Guard:
         options: SignInOptions,
         now_ns: Callable[[], int],
         refusals: Refusals,
+        notify: Callable[[Notice], None] = lambda _notice: None,
     ) -> None:
         self._database = database
         self._secret = hmac.digest(server_secret, b"tollhouse failures", "sha256")
         self._options = options
         self._now_ns = now_ns
         self._refusals = refusals
+        self._lockouts = Lockouts(notify)
 
     async def enter(self, email: str, address: str) -> Try:
         """Counts a try of a password. Raises Problem (429) while the account or the address has to wait."""
         tried = Try(self._subject("account", email), self._subject("address", network_of(address)))
         await self._count(
-            [(tried.account, self._options.by_account), (tried.address, self._options.by_address)], address
+            [(tried.account, self._options.by_account), (tried.address, self._options.by_address)], address, email
         )
         return tried
 
@@ -72,19 +77,26 @@ class Guard:
         oldest_s = max(rule.forget_s + rule.longest_s for rule in rules)
         return forget_old_failures(connection, self._now_ns() - int(oldest_s * NS_PER_S), self._options.max_failures)
 
-    async def _count(self, rules: list[tuple[bytes | None, Lockout]], address: str) -> None:
+    async def _count(self, rules: list[tuple[bytes | None, Lockout]], address: str, email: str | None = None) -> None:
         counted = [(subject, rule) for subject, rule in rules if subject is not None]
         now_ns = self._now_ns()
 
-        def count(connection: Connection) -> float:
+        def count(connection: Connection) -> tuple[float, list[tuple[bytes, int, str | None]]]:
             found = [get_failures(connection, subject) for subject, _ in counted]
             wait = max(wait_s(failures, now_ns) for failures in found)
             if not wait:
                 for (subject, rule), failures in zip(counted, found, strict=True):
                     put_failures(connection, subject, after_try(failures, rule, now_ns))
-            return wait
+            met: list[tuple[bytes, int, str | None]] = []
+            for (subject, rule), failures in zip(counted, found, strict=True):
+                if email is not None and wait_s(failures, now_ns):
+                    whose = _holder(connection, email) if rule is self._options.by_account else None
+                    met.append((subject, failures.until_ns, whose))
+            return wait, met
 
-        wait = await self._database.run(count)
+        wait, met = await self._database.run(count)
+        for subject, until_ns, user_id in met:
+            self._lockouts.met(subject, until_ns, user_id=user_id, address=address, now_ns=now_ns)
         if wait:
             note("refused", address=address, because="too many tries")
             await self._refusals.put("locked out", "too many tries")
@@ -97,6 +109,12 @@ class Guard:
 
     def _subject(self, kind: str, name: str) -> bytes:
         return hmac.digest(self._secret, f"{kind}\0{name}".encode("utf-8", "replace"), "sha256")
+
+
+def _holder(connection: Connection, email: str) -> str:
+    """Who would sign in with what was typed; empty for nobody."""
+    typed = email.replace("\0", "").encode("utf-8", "replace").decode()
+    return next(iter(holders_of_email(connection, typed)), "")
 
 
 def network_of(address: str) -> str:
