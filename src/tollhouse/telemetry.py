@@ -39,6 +39,14 @@ def _no_infos() -> Infos:
     return {}
 
 
+Labelled = dict[str, tuple[str, str, dict[str, float]]]
+"""Metric name (without prefix) → (help, label, values by label)."""
+
+
+def _none_labelled() -> Labelled:
+    return {}
+
+
 class Series:
     """The calls of one provider and endpoint that ended in one way. Their number is the sum of a histogram."""
 
@@ -84,11 +92,19 @@ class Series:
 
 
 class Telemetry:
-    """Written by the data plane, read by `/metrics`. `gauges` and `infos` give what is only known at that moment."""
+    """Written by the data plane, read by `/metrics`. `gauges`, `infos` and `labelled` give what is only known at that
+    moment.
+    """
 
-    def __init__(self, gauges: Callable[[], Gauges], infos: Callable[[], Infos] = _no_infos) -> None:
+    def __init__(
+        self,
+        gauges: Callable[[], Gauges],
+        infos: Callable[[], Infos] = _no_infos,
+        labelled: Callable[[], Labelled] = _none_labelled,
+    ) -> None:
         self._gauges = gauges
         self._infos = infos
+        self._labelled = labelled
         self._series: dict[tuple[str, str, str, str], Series] = defaultdict(Series)
         """By provider, endpoint, kind of settlement and code."""
         self._refusals: dict[tuple[str, str], int] = defaultdict(int)
@@ -161,6 +177,11 @@ class Telemetry:
             yield GaugeMetricFamily(f"tollhouse_{name}", text, value=value)
         for name, (text, facts) in self._infos().items():
             yield InfoMetricFamily(f"tollhouse_{name}", text, value=facts)
+        for name, (text, label, values) in self._labelled().items():
+            family = GaugeMetricFamily(f"tollhouse_{name}", text, labels=[label])
+            for of, value in values.items():
+                family.add_metric([of], value)
+            yield family
 
 
 class _Collector(Collector):

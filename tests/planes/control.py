@@ -44,6 +44,21 @@ HOSTS = {"anthropic": "https://api.anthropic.com:443", "openai": "https://api.op
 MASTER_KEYS = MasterKeys({1: b"master key 1 of the tests......."})
 
 
+CREDENTIAL: dict[str, Any] = {
+    "source": "env:KEY",
+    "kind": "anthropic_api",
+    "read_at_ns": START_NS,
+    "changed_at_ns": START_NS,
+    "expires_at_ns": None,
+    "next_read_at_ns": None,
+    "overlap_until_ns": None,
+    "failure": "",
+    "failing_since_ns": None,
+    "refused_status": None,
+    "older_serves": False,
+}
+
+
 class Providers:
     """What a fleet tells of itself."""
 
@@ -63,6 +78,9 @@ class Providers:
 
     def host_of(self, name: str) -> str | None:
         return self.hosts.get(name)
+
+    async def refresh(self, name: str) -> dict[str, Any] | None:
+        return None if name == "local" else CREDENTIAL
 
 
 async def takes_all(who: str, provider: str, host: str, secret: str, base_url: str) -> ProviderWord:

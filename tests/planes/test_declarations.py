@@ -326,6 +326,15 @@ def test_a_key_itself_is_refused_and_not_repeated(desk: Desk) -> None:
     assert answer.json()["errors"][0]["field"] == "resources.providers.0.api_key"
 
 
+def test_a_helper_is_refused_in_a_file(desk: Desk) -> None:
+    row = {"name": "x", "kind": "openai", "models": ["*"], "api_key": "cmd:/opt/helper --password very-secret"}
+    answer = desk.ask("POST", ROUTE, {"owner": "a.yaml", "resources": {"providers": [row]}})
+    assert answer.status_code == 400
+    assert "very-secret" not in answer.text
+    assert "operator's own settings only" in answer.text
+    assert answer.json()["errors"][0]["field"] == "resources.providers.0.api_key"
+
+
 def test_a_provider_that_cannot_be_called_is_refused_with_its_place(desk: Desk, book: Book) -> None:
     book.wrong["gateway"] = "the environment variable GATEWAY_KEY is not set"
     assert faults(desk, FILE) == {"providers.0.api_key": book.wrong["gateway"]}

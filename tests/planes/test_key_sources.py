@@ -347,7 +347,7 @@ def test_what_is_stored_here() -> None:
 
         source: Source = open_source("stored:main", SourceOptions(stored=stored), where="here")
         assert ((await source.read()).secret, source.name) == ("main-secret", "stored:main")
-        with pytest.raises(SourceError, match="no vault"):
+        with pytest.raises(SourceError, match="a gateway that runs"):
             await open_source("stored:main", SourceOptions(), where="here").read()
 
     run(story())

@@ -23,6 +23,7 @@ from tollhouse.app.store import Store
 from tollhouse.dataplane.plan import Planner
 from tollhouse.rules import secret_references
 from tollhouse.rules.catalog import Catalogue
+from tollhouse.rules.credential_kinds import classify
 from tollhouse.rules.prices import ModelFacts
 from tollhouse.settings import Settings
 from tollhouse.settings.sections import ProviderSettings
@@ -165,7 +166,16 @@ class Fleet:
     # --- what the management API is handed
 
     def rows(self) -> Sequence[dict[str, Any]]:
-        return self._rows
+        return [{**row, "credential": self.credential(row["name"])} for row in self._rows]
+
+    def credential(self, name: str) -> dict[str, Any] | None:
+        """How a provider's credential is read; None when it has none that is."""
+        facts = self.keyring.facts(name)
+        return None if facts is None else {**facts, "kind": _kind(self.keyring.secret(name))}
+
+    async def refresh(self, name: str) -> dict[str, Any] | None:
+        await self.keyring.refresh(name)
+        return self.credential(name)
 
     def host_of(self, name: str) -> str | None:
         """What credentials for a provider are bound to; the embedded model takes none."""
@@ -233,6 +243,10 @@ def _told(provider: Provider, spec: ProviderSpec, row: ProviderSettings | Provid
         kind = {"source": "embedded", "base_url": f"http://{provider.origin.authority}", "api_key": ""}
         return {**kind, "name": spec.name, "kind": spec.kind, "models": spec.models, "listed_models": spec.advertised}
     return {**at_rest(row), "credential_hint": provider.credential_hint, "listed_models": spec.advertised}
+
+
+def _kind(credential: str) -> str:
+    return classify(credential).value if credential else ""
 
 
 def at_rest(row: ProviderSettings | ProviderRow) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from tollhouse.app.opening import KeyOpener, open_credential_watch
 from tollhouse.app.request_ids import RequestIds
 from tollhouse.app.restoring import restore_limits
 from tollhouse.app.store import Store
-from tollhouse.app.vaulting import credential_options, read_master_keys, vault_warnings
+from tollhouse.app.vaulting import credential_options, read_master_keys, read_stored, vault_warnings
 from tollhouse.controlplane.api import build_api
 from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.rates import ManagementOptions
@@ -103,7 +103,7 @@ class House:
         settings, store = self.settings, self.store
         await store.database.run(lambda connection: look(connection, self.vault))
         self.herald = Herald(settings, store, self.board, self.vault)
-        self.keyring = open_keyring(settings, self.board.emit)
+        self.keyring = open_keyring(settings, self.board.emit, partial(read_stored, store.database, self.vault))
         self._opened.push_async_callback(self.keyring.stop)
         self.fleet = Fleet(settings, store, self.keyring)
         others = await self.fleet.read()
@@ -184,7 +184,9 @@ class House:
         self.own_endpoints = setup.own_endpoints(self.settings)
         self._opened.callback(self.pool.close)
         self.virtual_keys = VirtualKeyScheme(self.snapshot, self.store.server_secret, time.time_ns)
-        self.telemetry = Telemetry(partial(standing.gauges, self), partial(standing.infos, self))
+        self.telemetry = Telemetry(
+            partial(standing.gauges, self), partial(standing.infos, self), partial(standing.by_provider, self)
+        )
         cors_origins = frozenset(origin.encode("ascii") for origin in listen.cors_origins)
         self.plane = Plane(
             options=PlaneOptions(
@@ -255,6 +257,8 @@ class House:
         self.accounts.adopt(image)
         self.snapshot.replace(image, user_id)
         self.herald.catch_up(image)
+        if user_id is None:
+            self.keyring.read_soon("stored")
         await self.doorkeeper.people_changed(image.users)
 
     def _shipped(self, settlements: Sequence[Settlement], _refused: Sequence[Refused]) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cache, partial
 
 from tollhouse.app import providers as setup
@@ -21,14 +21,18 @@ from tollhouse.workers import Keyring, KeyringOptions, Wanted
 
 
 def open_keyring(
-    settings: Settings, tell: Callable[[Notice], None], stored: Callable[[Wanted], StoredReader] | None = None
+    settings: Settings, tell: Callable[[Notice], None], stored: Callable[[str, str], Awaitable[str]] | None = None
 ) -> Keyring:
-    """A keyring that holds nothing yet. `stored`: from what is wanted to who reads stored credentials for it."""
+    """A keyring that holds nothing yet. `stored` gives the secret of one of the operator's stored credentials, by its
+    name or id and the host it is for; raises SourceError.
+    """
     options = source_options(settings)
     numbers = settings.key_sources.model_dump(include=set(KeyringOptions.__struct_fields__))
 
     def opened(wanted: Wanted) -> Source:
-        reader = nothing_stored if stored is None else stored(wanted)
+        async def reader(name: str) -> str:
+            return await (nothing_stored(name) if stored is None else stored(name, wanted.host))
+
         return open_source(wanted.reference, options(reader), where=wanted.where)
 
     return Keyring(opened, setup.credential_problem, tell, KeyringOptions(**numbers))

@@ -59,6 +59,9 @@ class ProvidersAtRest:
                 return address_of(address.scheme, address.host, address.port)
         return None
 
+    async def refresh(self, name: str) -> dict[str, Any] | None:
+        return None
+
     async def adopt(self) -> None:
         self._declared = await self._fleet.store.database.read(all_providers)
 

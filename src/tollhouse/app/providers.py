@@ -18,9 +18,9 @@ from tollhouse.storage.catalog import load_reviewed
 from tollhouse.terms.errors import SettingsError
 from tollhouse.upstream.guard import AddressGuard
 from tollhouse.upstream.local import LocalModelOptions, find_weights
-from tollhouse.upstream.origin import Proxy
+from tollhouse.upstream.origin import Proxy, address_of
 from tollhouse.upstream.own_endpoint import OwnEndpoints
-from tollhouse.upstream.providers import KINDS, ProviderSpec, unusable
+from tollhouse.upstream.providers import KINDS, ProviderSpec, parse_base_url, unusable
 from tollhouse.workers import Wanted
 
 ENVIRONMENT_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
@@ -54,15 +54,22 @@ def reference_of(row: ProviderSettings) -> str:
 
 def credential_problem(text: str) -> str | None:
     """Why this cannot be a provider's credential; None when it can."""
-    return upstream_problem(text) or unusable(text)
+    problem = upstream_problem(text)
+    if problem is None and (why := unusable(text)) is not None:
+        problem = f"it {why}"
+    return problem
 
 
 def wanted(row: ProviderSettings) -> Wanted:
-    """The credential of a row, as the keyring is asked for it."""
+    """The credential of a row, as the keyring is asked for it. Raises SettingsError."""
     reference = reference_of(row)
     scheme, _ = secret_references.split(reference)
     patient = bool(reference) and secret_references.SCHEMES[scheme].patient
-    return Wanted(row.name, reference, f"providers.{row.name}.api_key", patient)
+    base_url, host = row.base_url or KINDS[row.kind].base_url, ""
+    if scheme == "stored":
+        address = parse_base_url(base_url, where=f"providers.{row.name}.base_url", allow_plain_http=True)
+        host = address_of(address.scheme, address.host, address.port)
+    return Wanted(row.name, reference, f"providers.{row.name}.api_key", patient, host)
 
 
 def provider_spec(row: ProviderSettings, credential: str = "", unavailable: str = "") -> ProviderSpec:

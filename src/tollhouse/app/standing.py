@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tollhouse.telemetry import Gauges, Infos
+from tollhouse.telemetry import Gauges, Infos, Labelled
 
 if TYPE_CHECKING:
     from tollhouse.app.house import House
@@ -84,6 +84,7 @@ def status(house: "House") -> dict[str, Any]:
                 "kind": provider.kind,
                 "base": f"{'https' if provider.origin.tls else 'http'}://{provider.origin.authority}",
                 "credential": f"…{provider.credential_hint}" if provider.credential_hint else "",
+                "credential_source": house.fleet.credential(provider.name),
                 "models": list(provider.models),
                 "dialects": [dialect.value for dialect in provider.dialects],
             }
@@ -117,3 +118,36 @@ def infos(house: "House") -> Infos:
     head = house.store.trail.head
     labels = {"seq": str(head.seq), "hash": head.hash.hex()}
     return {"audit_head": ("The newest record of the audit trail, which seals all before it.", labels)}
+
+
+def by_provider(house: "House") -> Labelled:
+    """How the credentials of providers are read."""
+    now_ns = time.time_ns()
+    found = {provider.name: house.fleet.credential(provider.name) for provider in house.providers}
+    known = {name: facts for name, facts in found.items() if facts is not None}
+
+    def seconds(fact: str, sign: int) -> dict[str, float]:
+        return {name: sign * (facts[fact] - now_ns) / 1e9 for name, facts in known.items() if facts[fact] is not None}
+
+    return {
+        "credential_age_seconds": (
+            "Since a provider's credential was last read.",
+            "provider",
+            seconds("read_at_ns", -1),
+        ),
+        "credential_expires_seconds": (
+            "Until a provider's credential runs out; negative once it has.",
+            "provider",
+            seconds("expires_at_ns", 1),
+        ),
+        "credential_failing": (
+            "1 while a provider's credential cannot be read.",
+            "provider",
+            {name: float(bool(facts["failure"])) for name, facts in known.items()},
+        ),
+        "credential_older_serves": (
+            "1 while the provider refuses the newest credential and the one before serves.",
+            "provider",
+            {name: float(facts["older_serves"]) for name, facts in known.items()},
+        ),
+    }

@@ -11,8 +11,9 @@ from tollhouse.rules.addresses import AddressRules, read_networks
 from tollhouse.settings import Settings, read_secret
 from tollhouse.sources import CommandOptions, read_once
 from tollhouse.storage.credentials import managed_named
+from tollhouse.storage.database import Database
 from tollhouse.storage.home import MASTER_KEYS_NAME
-from tollhouse.terms.errors import VaultError
+from tollhouse.terms.errors import SourceError, StorageError, VaultError
 from tollhouse.vault import Binding, MasterKeys, Vault, parse_master_keys
 from tollhouse.vault.master_keys import NO_KEYS
 
@@ -63,6 +64,17 @@ def vault_warnings(settings: Settings, vault: Vault) -> Iterator[str]:
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0
         if mode & 0o077:
             yield f"{path} holds master keys and can be read by others (mode {mode:o}): chmod go= '{path}'"
+
+
+async def read_stored(database: Database, vault: Vault, name: str, host: str) -> str:
+    """As `stored_secret`, for a keyring. Raises SourceError; with `withdrawn` when the operator has removed it."""
+    try:
+        there = await database.read(lambda connection: bool(managed_named(connection, name)))
+        if not there:
+            raise SourceError(f"the operator has stored no credential called {name!r}", withdrawn=True)
+        return await database.read(lambda connection: stored_secret(connection, vault, name, host))
+    except (VaultError, StorageError) as error:
+        raise SourceError(str(error)) from error
 
 
 def stored_secret(connection: Connection, vault: Vault, name: str, host: str) -> str:

@@ -22,6 +22,7 @@ COMMANDS = {
     "budgets": "Hard caps over the organisation, a team, a user or a key: set, list, edit, remove.",
     "credentials": "Stored credentials of providers: list, add, replace, test, assign, unassign, remove.",
     "vault": "Master keys under which secrets are stored: init, status, rotate.",
+    "providers": "Providers: list; refresh, to have a credential read again now.",
     "apply": "Make users, teams, keys, plans, budgets and providers what a YAML file says.",
     "import": "Another gateway's configuration as a file to apply: litellm.",
     "webhooks": "Who is told of notices: create, list, show, edit, test, deliveries, remove.",

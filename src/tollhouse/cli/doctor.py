@@ -115,6 +115,8 @@ def _providers(status: dict[str, Any]) -> Iterator[Finding]:
         yield warning("gateway", str(warned), "")
     for provider in providers:
         yield _provider(provider, probes.get(provider["name"]))
+        if provider.get("credential_source"):
+            yield _credential(provider["name"], provider["credential_source"], str(status.get("now", "")))
 
 
 def _provider(provider: dict[str, Any], probe: dict[str, Any] | None) -> Finding:
@@ -126,9 +128,36 @@ def _provider(provider: dict[str, Any], probe: dict[str, Any] | None) -> Finding
             check, f"{about}: cannot be reached: {probe.get('detail', '')}", "Check base_url and the network."
         )
     if not credential and provider.get("kind") != "local":
-        return warning(check, about, "Where it needs one, write api_key: env:NAME or file:/path into its row.")
+        return warning(check, about, "Where it needs one, name it by api_key in its row: env:NAME, file:/path, …")
     reached = f", answers in {probe.get('duration_ms', 0):.0f} ms" if probe is not None else ""
     return fine(check, about + reached)
+
+
+def _credential(name: str, read: dict[str, Any], now: str) -> Finding:
+    """How a provider's credential is read: what it is, how old, when again, what went wrong."""
+    check = f"credential of {name}"
+    now_ns = datetime.fromisoformat(now).timestamp() * 1e9 if now else time.time() * 1e9
+
+    def told(what: str, at_ns: int | None) -> str:
+        if at_ns is None:
+            return ""
+        away_s = (at_ns - now_ns) / 1e9
+        return f", {what} {output.span(abs(away_s))} ago" if away_s <= 0 else f", {what} in {output.span(away_s)}"
+
+    about = (
+        f"{read['kind'] or 'none'} from {read['source']}{told('read', read['read_at_ns'])}"
+        f"{told('runs out', read['expires_at_ns'])}{told('read again', read['next_read_at_ns'])}"
+    )
+    if read["failure"]:
+        found = f"{about}{told('failing since', read['failing_since_ns'])}: {read['failure']}."
+        if read["kind"]:
+            return warning(check, found, "The one read before serves on. Repair it before the provider ends that one.")
+        return problem(check, found, "Its calls are answered with 503 until it can be read.")
+    if read["older_serves"]:
+        return warning(check, f"{about}; the provider refuses it, and the one before serves.", "Read another one.")
+    if read["refused_status"]:
+        return warning(check, f"{about}; refused lately ({read['refused_status']}).", "See whether it was revoked.")
+    return fine(check, f"{about}.")
 
 
 def _models(models: list[dict[str, Any]]) -> Iterator[Finding]:

@@ -124,6 +124,14 @@ def local_time(iso: str | None) -> str:
     return "" if iso is None else datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
+def span(seconds: float) -> str:
+    """`12 s`, `3 min`, `5 h`, `40 days`."""
+    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def limits_text(limits: dict[str, int | None]) -> str:
     names = {
         "requests_per_minute": "requests/min",

@@ -2,13 +2,18 @@
 
 from typing import Any
 
-from tollhouse.client.asks import Ask, ask
-from tollhouse.client.shapes import Declared, Providers
+from tollhouse.client.asks import Ask, ask, segment
+from tollhouse.client.shapes import Declared, ProviderCredential, Providers
 
 
 def in_use() -> Ask[Providers]:
     """Those in use, in the order in which they are asked for a model."""
     return ask("GET", "/providers", Providers)
+
+
+def refresh(name: str) -> Ask[ProviderCredential]:
+    """Have its credential read now, as after a rotation that should not wait."""
+    return ask("POST", f"/providers/{segment(name)}/refresh", ProviderCredential)
 
 
 def declare(owner: str, resources: dict[str, Any], *, prune: bool = False, dry_run: bool = False) -> Ask[Declared]:

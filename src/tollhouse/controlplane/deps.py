@@ -59,6 +59,10 @@ class ProviderBook(Protocol):
         """Scheme, host and port of a provider, to which credentials for it are bound; None: it takes none."""
         ...
 
+    async def refresh(self, name: str) -> dict[str, Any] | None:
+        """Read its credential now; what is known of it then (see `controlplane.providers`), None when it has none."""
+        ...
+
 
 class NoProviders:
     """Where nothing can be called."""
@@ -73,6 +77,9 @@ class NoProviders:
         """Nobody to tell."""
 
     def host_of(self, name: str) -> str | None:
+        return None
+
+    async def refresh(self, name: str) -> dict[str, Any] | None:
         return None
 
 

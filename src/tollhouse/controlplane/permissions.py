@@ -79,6 +79,7 @@ PERMISSIONS: dict[tuple[str, str], Permission | Action] = {
     ("GET", "/api/v1/status"): Action.READ_SYSTEM,
     ("GET", "/api/v1/models"): Action.READ_MODELS,
     ("GET", "/api/v1/providers"): Action.READ_SYSTEM,
+    ("POST", "/api/v1/providers/{name}/refresh"): Action.REFRESH_PROVIDERS,
     ("GET", "/api/v1/vault"): Action.READ_SYSTEM,
     ("POST", "/api/v1/vault/reload"): Action.ROTATE_VAULT,
     ("POST", "/api/v1/vault/rewrap"): Action.ROTATE_VAULT,

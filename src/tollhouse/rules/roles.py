@@ -63,6 +63,8 @@ class Action(StrEnum):
     WRITE_CREDENTIALS = "credentials:write"
     ROTATE_VAULT = "vault:rotate"
     READ_AUDIT = "audit:read"
+    REFRESH_PROVIDERS = "providers:refresh"
+    """Have a provider's credential read from where it stands."""
     DECLARE = "declarations:write"
     """Apply a file: what it names becomes read-only elsewhere."""
 
@@ -99,6 +101,7 @@ _TABLE: Final[dict[Action, tuple[Reach, ...]]] = {
     Action.WRITE_CREDENTIALS: (_ALL, _ALL, _OWN, _NONE, _NONE),
     Action.ROTATE_VAULT: (_ALL, _NONE, _NONE, _NONE, _NONE),
     Action.READ_AUDIT: (_ALL, _ALL, _NONE, _NONE, _NONE),
+    Action.REFRESH_PROVIDERS: (_ALL, _NONE, _NONE, _NONE, _NONE),
     Action.DECLARE: (_ALL, _NONE, _NONE, _NONE, _NONE),
 }
 MATRIX: Final[Mapping[Role, Mapping[Action, Reach]]] = MappingProxyType(

@@ -25,4 +25,4 @@ class Stored:
 
 async def nothing_stored(_credential: str) -> str:
     """Where there is no vault."""
-    raise SourceError("there is no vault here that could have it stored")
+    raise SourceError("stored credentials are read by a gateway that runs")

@@ -42,7 +42,14 @@ class StorageError(TollhouseError):
 
 
 class SourceError(TollhouseError):
-    """A secret could not be read where it stands, or what stands there cannot be one. Says why, never what it read."""
+    """A secret could not be read where it stands, or what stands there cannot be one. Says why, never what it read.
+
+    withdrawn  somebody took it away on purpose: nothing that was read before is to be used any more
+    """
+
+    def __init__(self, message: str, *, withdrawn: bool = False) -> None:
+        super().__init__(message)
+        self.withdrawn = withdrawn
 
 
 class VaultError(TollhouseError):

@@ -213,7 +213,7 @@ class ProviderSpec(msgspec.Struct, frozen=True):
 def unusable(credential: str) -> str | None:
     """Why this cannot stand in a header; None when it can."""
     if not credential.isascii() or any(c <= " " or c == "\x7f" for c in credential):
-        return "It contains white space or characters that cannot stand in a header"
+        return "contains white space or characters that cannot stand in a header"
     return None
 
 

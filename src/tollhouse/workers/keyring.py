@@ -59,6 +59,8 @@ class Wanted(msgspec.Struct, frozen=True):
     where: str
     patient: bool = False
     """Whether calls wait for it: a secret that cannot be read is then no error."""
+    host: str = ""
+    """Scheme, host and port it is sent to, where it is bound to that."""
 
 
 class Held:
@@ -168,6 +170,13 @@ class Keyring:
         if held is None or held.secret:
             return ""
         return f"The credential of {name} cannot be read just now, so nothing can be sent there; it is tried again."
+
+    def read_soon(self, scheme: str) -> None:
+        """Something of that kind has changed."""
+        for held in self._held.values():
+            if held.wanted.reference.startswith(f"{scheme}:"):
+                held.due_at = -NEVER
+                held.wake.set()
 
     async def refresh(self, name: str) -> dict[str, Any] | None:
         """Read it now, and tell what is known of it then; None when nothing is held for this name."""
@@ -284,6 +293,10 @@ class Keyring:
                 reading = await self._good(held.source)
             except SourceError as error:
                 self._failed(held, str(error))
+                if error.withdrawn and held.secret:
+                    held.secret = held.older = held.given_up = ""
+                    held.given_up_until = NEVER
+                    self.changed()
             else:
                 self._read(held, reading)
 
