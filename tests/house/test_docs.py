@@ -36,6 +36,15 @@ def test_the_settings_and_numbers_of_the_sign_in_guide_are_so() -> None:
     assert (usual.invitation_s, usual.setup_s) == (7 * 86_400, 86_400)
 
 
+def test_the_settings_of_the_own_endpoints_page_load() -> None:
+    text = (ROOT / "docs" / "guide" / "own-endpoints.md").read_text("utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    vault = Settings(**yaml.safe_load(block)).vault
+    usual = Settings().vault
+    assert (vault.own_base_urls, usual.own_base_urls, usual.allowed_networks) == (True, False, ())
+    assert vault.own_endpoint_connections == usual.own_endpoint_connections == 32
+
+
 def test_links_lead_somewhere() -> None:
     broken = [
         f"{document.name}: {target}"

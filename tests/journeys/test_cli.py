@@ -357,6 +357,21 @@ def test_doctor_reads_the_settings(type_: Type, tmp_path: Path) -> None:
     assert "listen.prot" in seen.json["findings"][0]["detail"]
 
 
+@pytest.mark.parametrize(
+    "base_url", ["https://ChatGPT.com/backend-api/codex", "https://llm.example?key=hunter2hunter2"]
+)
+def test_doctor_finds_where_no_provider_can_be(
+    type_: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base_url: str
+) -> None:
+    monkeypatch.setenv("ROW_KEY", "sk-proj-0123456789")
+    config = tmp_path / "tollhouse.yaml"
+    row = f"{{name: x, kind: openai, base_url: '{base_url}', api_key: 'env:ROW_KEY', models: ['gpt-*']}}"
+    config.write_text(f"providers: [{row}]\nvault: {{own_base_urls: true, allowed_networks: ['10.0.0.0/8']}}\n")
+    seen = type_("doctor", "--config", str(config), "--json")
+    assert (seen.code, findings(seen)["provider x"], findings(seen)["own endpoints"]) == (1, ["problem"], ["warning"])
+    assert "hunter2hunter2" not in seen.out
+
+
 def test_doctor_asks_the_running_gateway(type_: Type, home: Path, desk: Desk) -> None:
     async def probe() -> dict[str, Any]:
         return {"down": {"reachable": False, "detail": "refused"}, "up": {"reachable": True, "duration_ms": 3.2}}

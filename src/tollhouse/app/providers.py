@@ -52,6 +52,19 @@ def reference_of(row: ProviderSettings) -> str:
     return row.api_key or ("" if row.base_url else f"env:{ENVIRONMENT_KEYS[row.kind]}")
 
 
+def base_url_problem(settings: Settings, row: ProviderSettings) -> str | None:
+    """Why no provider can be called where this row says; None when one can."""
+    try:
+        parse_base_url(
+            row.base_url or KINDS[row.kind].base_url,
+            where=f"providers.{row.name}.base_url",
+            allow_plain_http=settings.upstream.allow_plain_http,
+        )
+    except SettingsError as error:
+        return str(error)
+    return None
+
+
 def credential_problem(text: str) -> str | None:
     """Why this cannot be a provider's credential; None when it can."""
     problem = upstream_problem(text)

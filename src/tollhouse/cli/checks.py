@@ -61,6 +61,7 @@ def local_findings(settings: "Settings") -> Iterator[Finding]:
     yield from _database(settings)
     yield from _master_key(settings.master_key)
     yield from _listener(settings)
+    yield from _own_endpoints(settings)
     yield from _disk(settings)
     if time.time() < MIN_CLOCK_S:
         yield problem("clock", f"This machine thinks it is {time.strftime('%Y-%m-%d')}.", "Set the clock (NTP).")
@@ -173,6 +174,18 @@ def _listener(settings: "Settings") -> Iterator[Finding]:
         yield warning(
             "upstream", "Provider keys may cross the network in the clear.", "Set upstream.allow_plain_http: false."
         )
+
+
+def _own_endpoints(settings: "Settings") -> Iterator[Finding]:
+    vault = settings.vault
+    if vault.own_base_urls and vault.allowed_networks:
+        yield warning(
+            "own endpoints",
+            f"Users may have the gateway call into {', '.join(vault.allowed_networks)}.",
+            "Keep vault.allowed_networks to what users are meant to reach.",
+        )
+    elif vault.own_base_urls:
+        yield fine("own endpoints", "Users may name endpoints of their own, at public addresses.")
 
 
 def _tls(certificate: Path, key: Path, where: str) -> Iterator[Finding]:

@@ -38,6 +38,10 @@ def configured(settings: "Settings") -> Iterator[Finding]:
         if isinstance(read, SourceError):
             yield warning(check, str(read), "A gateway starts without it, and answers its calls with 503 until then.")
             continue
+        misplaced = setup.base_url_problem(settings, row)
+        if misplaced is not None:
+            yield problem(check, misplaced, "Correct base_url in its row.")
+            continue
         spec = setup.provider_spec(row, read)
         specs.append(spec)
         shown = f"credential …{read[-4:]} ({classify(read)})" if read else "no credential"
