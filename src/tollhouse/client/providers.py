@@ -3,7 +3,8 @@
 from typing import Any
 
 from tollhouse.client.asks import Ask, ask, segment
-from tollhouse.client.shapes import Declared, ProviderCredential, Providers
+from tollhouse.client.provider_shapes import ProviderCredential, Providers
+from tollhouse.client.shapes import Declared
 
 
 def in_use() -> Ask[Providers]:
