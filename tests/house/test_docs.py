@@ -2,6 +2,7 @@
 
 import ast
 import re
+from importlib import import_module
 from pathlib import Path
 
 import yaml
@@ -10,6 +11,7 @@ from tollhouse import client
 from tollhouse.cli import COMMANDS
 from tollhouse.cli.declared_file import DeclaredFile
 from tollhouse.controlplane.declared_fields import Resources
+from tollhouse.controlplane.permissions import permission_of
 from tollhouse.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +45,22 @@ def test_the_settings_of_the_own_endpoints_page_load() -> None:
     usual = Settings().vault
     assert (vault.own_base_urls, usual.own_base_urls, usual.allowed_networks) == (True, False, ())
     assert vault.own_endpoint_connections == usual.own_endpoint_connections == 32
+
+
+def test_the_settings_and_routes_of_the_guide_to_own_keys_are_so() -> None:
+    text = (ROOT / "docs" / "guide" / "own-keys.md").read_text("utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    told = Settings(**yaml.safe_load(block)).vault
+    assert told == Settings().vault.model_copy(update={"master_keys": told.master_keys})
+    for method, path in re.findall(r"^ +(GET|PUT|POST|DELETE) +(/api\S+)", text, re.MULTILINE):
+        assert permission_of(method, path)
+    verbs = {
+        name: set(re.findall(rf"^    tollhouse {name} (\w+)", text, re.MULTILINE)) for name in ("vault", "credentials")
+    }
+    for name, found in verbs.items():
+        known = {one.name for one in import_module(f"tollhouse.cli.{name}").app.registered_commands}
+        assert found
+        assert found <= known
 
 
 def test_links_lead_somewhere() -> None:

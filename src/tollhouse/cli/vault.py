@@ -88,7 +88,7 @@ def status(url: options.Url = None, config: options.Config = None, as_json: opti
 @app.command("rotate")
 def rotate(
     forget_old: Annotated[
-        bool, typer.Option("--forget-old", help="Then take the old keys out of the file. Old backups need them!")
+        bool, typer.Option("--forget-old", help="Then take the old keys out of their file. Old backups need them!")
     ] = False,
     url: options.Url = None,
     config: options.Config = None,
@@ -104,9 +104,10 @@ def rotate(
             raise Failure("There is no master key yet. Make one: tollhouse vault init", code="no_master_key")
         done, failed = await _rewrap(api, found["older"])
         found = await api.get("/vault")
-        forgotten = await _forget(api, path, found) if forget_old and not failed else []
+        forgotten = await _forget(api, path, _unused(found)) if forget_old and path is not None else []
         left = await api.get("/vault")
-        return {"made": made, "rewrapped": done, "not_opened": failed, "forgotten": forgotten, **left}
+        told = {"made": made, "rewrapped": done, "not_opened": failed, "forgotten": forgotten, "unused": _unused(left)}
+        return {**told, **left}
 
     print_answer(Way(url, config, as_json), act, _show_rotated)
 
@@ -119,6 +120,8 @@ def _show_rotated(done: dict[str, Any]) -> None:
     output.print_lines(f"Brought {done['rewrapped']:,} secrets under master key {done['current']}.")
     if done["forgotten"]:
         output.print_lines(f"Took out {', '.join(map(str, done['forgotten']))}. Backups from before need it still.")
+    if done["unused"]:
+        output.print_lines(f"Nothing lies under {', '.join(map(str, done['unused']))} any more, except in backups.")
     for one in done["not_opened"]:
         output.print_lines(output.clean(f"{one['noun']} {one['record']} stays as it is: {one['reason']}"))
     if done["unopened"]:
@@ -159,19 +162,20 @@ def _progress(done: int, of: int) -> None:
         sys.stderr.flush()
 
 
-async def _forget(api: Api, path: Path | None, found: dict[str, Any]) -> list[int]:
-    """Take out of the file the versions under which nothing lies."""
-    unused = [row["version"] for row in found["versions"] if row["configured"] and not row["records"]]
-    unused = [version for version in unused if version < found["current"]]
-    if path is None:
-        numbers = ", ".join(map(str, unused)) or "none"
-        raise Failure(f"The master keys are not in a file of this machine; take these out yourself: {numbers}.")
-    if unused:
+async def _forget(api: Api, path: Path, versions: list[int]) -> list[int]:
+    """Take these out of the file."""
+    if versions:
         from tollhouse.vault import key_file  # noqa: PLC0415  as above
 
-        key_file.forget(path, unused)
+        key_file.forget(path, versions)
         await api.post("/vault/reload")
-    return unused
+    return versions
+
+
+def _unused(found: dict[str, Any]) -> list[int]:
+    """Older versions under which nothing lies."""
+    older = [row for row in found["versions"] if row["configured"] and row["version"] < found["current"]]
+    return [row["version"] for row in older if not row["records"]]
 
 
 def _file(api: Api, config: Path | None) -> Path | None:
