@@ -12,6 +12,7 @@ from tollhouse.cli import COMMANDS
 from tollhouse.cli.declared_file import DeclaredFile
 from tollhouse.controlplane.declared_fields import Resources
 from tollhouse.controlplane.permissions import permission_of
+from tollhouse.rules.secret_references import SCHEMES
 from tollhouse.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +62,23 @@ def test_the_settings_and_routes_of_the_guide_to_own_keys_are_so() -> None:
         known = {one.name for one in import_module(f"tollhouse.cli.{name}").app.registered_commands}
         assert found
         assert found <= known
+
+
+def test_the_settings_and_sources_of_the_key_guide_are_so() -> None:
+    text = (ROOT / "docs" / "guide" / "key-sources.md").read_text("utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    shown, usual = Settings(**yaml.safe_load(block)), Settings().key_sources
+    assert [row.name for row in shown.providers] == ["anthropic", "openai", "spare"]
+    theirs = {"command", "hashicorp"}  # helpers' variables and the server are the operator's to say
+    assert shown.key_sources.model_dump(exclude=theirs) == usual.model_dump(exclude=theirs)
+    assert shown.key_sources.command.model_copy(update={"environment": usual.command.environment}) == usual.command
+    assert shown.key_sources.hashicorp.ttl_s == usual.hashicorp.ttl_s
+    assert re.findall(r"^\| `(\w+:[^`]+)` \|", text, re.MULTILINE) == [scheme.form for scheme in SCHEMES.values()]
+    settings_only = [line.split("`")[1] for line in text.splitlines() if line.endswith("| settings only |")]
+    assert settings_only == [scheme.form for scheme in SCHEMES.values() if not scheme.declared]
+    globs = tuple(f"{name}:*" for name in ("env", "file", "stored"))
+    assert Settings().upstream.declared_secrets == globs
+    assert all(f"`{glob}`" in text for glob in globs)
 
 
 def test_links_lead_somewhere() -> None:

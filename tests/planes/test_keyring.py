@@ -189,6 +189,26 @@ def test_each_reading_is_looked_at(garbage: str) -> None:
     play(story)
 
 
+def test_what_was_taken_away_on_purpose_is_used_no_more() -> None:
+    async def story(bench: Bench) -> None:
+        bench.source.says = TWO
+        await asyncio.sleep(801)
+        bench.source.says = SourceError("the operator has removed it", withdrawn=True)
+        bench.keyring.read_soon("file")
+        await asyncio.sleep(1)
+        assert bench.secret == TWO
+        bench.keyring.read_soon("cmd")
+        await asyncio.sleep(1)
+        assert bench.secret == ""
+        assert bench.keyring.unavailable("anthropic") != ""
+        await asyncio.sleep(700)
+        bench.source.says = THREE
+        await asyncio.sleep(300)
+        assert bench.served == [TWO, "", THREE]
+
+    play(story)
+
+
 def test_who_is_not_patient_does_not_start_without_it() -> None:
     async def story() -> None:
         bench = Bench(Scripted(SourceError("it is gone")))

@@ -1,13 +1,17 @@
 """Provider rows from settings and environment: what is listed, which credential is read, what is refused at load."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from tollhouse.app import providers
+from tollhouse.app.fleet import Fleet
 from tollhouse.app.key_sources import open_keyring
+from tollhouse.app.store import Store
 from tollhouse.settings import Settings
 from tollhouse.settings.sections import ProviderSettings
+from tollhouse.terms.providers import ProviderRow
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +83,28 @@ def test_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch, variable: s
     assert providers.proxy_for("https", "127.0.0.1") is None
     monkeypatch.setenv("no_proxy", "api.anthropic.com")
     assert providers.proxy_for("https", "api.anthropic.com") is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "allowed"),
+    [
+        ("env:SOME_KEY", True),
+        ("file:/nowhere/key", False),  # it cannot be read
+        ("cmd:touch /tmp/never", False),
+        ("vault:kv/a#b", False),  # the settings do not list it
+        ("stored:main", True),
+        ("env:TOLLHOUSE_MASTER_KEY", False),
+        ("sk-ant-api03-a-key-itself", False),
+    ],
+)
+def test_what_a_row_of_the_database_may_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reference: str, allowed: bool
+) -> None:
+    """Whoever wrote it there: a helper is never run for it."""
+    monkeypatch.setenv("SOME_KEY", "sk-ant-api03-" + "x" * 40)
+    monkeypatch.setenv("TOLLHOUSE_MASTER_KEY", "sk-ant-api03-" + "x" * 40)
+    settings = Settings(home=tmp_path, local={"enabled": False})
+    fleet = Fleet(settings, Store(settings), open_keyring(settings, lambda _: None))
+    faults = fleet.faults([ProviderRow("x", "anthropic", ("*",), api_key=reference)])
+    assert [fault[:2] for fault in faults] == ([] if allowed else [("x", "api_key")])
+    assert "a-key-itself" not in str(faults)

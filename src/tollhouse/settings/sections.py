@@ -108,7 +108,7 @@ class Upstream(Section):
     """A stream whose provider is silent this long gets the dialect's ping."""
     drain_s: float = Field(120.0, ge=0)
     """How long a call whose client left is still read when the provider bills it anyway."""
-    declared_secrets: Names = ("env:*", "file:*")
+    declared_secrets: Names = ("env:*", "file:*", "stored:*")
     """What a declared provider may name as its credential: globs. Whoever may declare one may have it sent to any
     address, so where owners sign in who are not the machine's operators, list what is theirs to use. The gateway's own
     secrets are never among them.
