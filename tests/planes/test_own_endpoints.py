@@ -19,6 +19,7 @@ from tollhouse.terms.credentials import Credential
 from tollhouse.terms.errors import VaultError
 from tollhouse.terms.names import Endpoint
 from tollhouse.upstream.own_endpoint import OwnEndpoints
+from tollhouse.upstream.pool import OWN_ENDPOINTS
 from tollhouse.upstream.providers import Provider, ProviderSpec, build_provider
 from tollhouse.vault import Binding, MasterKeys, Vault
 
@@ -73,7 +74,7 @@ def test_calls_go_to_it_with_the_users_key_alone(certificates: Certificates, pat
             assert b"operators" not in head
             assert provider.name == VENDOR.name
             assert VENDOR.origin.guard is None
-            assert pool.standing()
+            assert pool.standing() == {OWN_ENDPOINTS: {"open": 1, "idle": 1, "waiting": 0}}
             await until(lambda: not pool.standing())  # as many as users: what is not in use is forgotten
             assert (await fetch(pool, provider.origin, request(provider))).text == b"fine"
 

@@ -29,6 +29,8 @@ from tollhouse.upstream.tunnel import tunnel
 
 SWEEP_S = 0.25
 """How often deadlines are looked at: every timeout is at most this much late."""
+OWN_ENDPOINTS = "own endpoints"
+"""What `standing` calls all of them together."""
 
 
 class PoolOptions(msgspec.Struct, frozen=True):
@@ -171,15 +173,15 @@ class Pool:
                 connection.close()
 
     def standing(self) -> dict[str, dict[str, int]]:
-        """Connections per origin, for metrics and `doctor`."""
-        return {
-            f"{slot.origin.host}:{slot.origin.port}": {
-                "open": len(slot.open),
-                "idle": len(slot.idle),
-                "waiting": len(slot.waiting),
-            }
-            for slot in self._slots.values()
-        }
+        """Connections per origin, for metrics and `doctor`. Users' own endpoints are nobody else's to see: one sum."""
+        found: dict[str, dict[str, int]] = {}
+        for origin, slot in self._slots.items():
+            name = f"{origin.host}:{origin.port}" if origin.guard is None else OWN_ENDPOINTS
+            counts = found.setdefault(name, {"open": 0, "idle": 0, "waiting": 0})
+            counts["open"] += len(slot.open)
+            counts["idle"] += len(slot.idle)
+            counts["waiting"] += len(slot.waiting)
+        return found
 
     def close(self) -> None:
         """Cut everything; calls under way end with UpstreamClosed."""
