@@ -63,7 +63,7 @@ def settlement(number: int, *, budgets: tuple[tuple[str, int], ...] = BUDGETS, *
     """A call's whole story; unless given, `tokens` are what metering would say."""
     held, settled = hold(number, budgets=budgets), settle(number, **changes)
     if changes.keys() & {"kind", "usage"}:
-        known = 0 if settled.kind is SettleKind.VOIDED else settled.usage.total_tokens
+        known = 0 if settled.kind is SettleKind.VOIDED else settled.usage.total_tokens()
         tokens = held.hold_tokens if settled.kind is SettleKind.UPPER else known
         settled = msgspec.structs.replace(settled, tokens=tokens)
     return Settlement(held, settled)

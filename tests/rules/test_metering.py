@@ -94,7 +94,7 @@ def test_a_cancelled_stream_costs_its_input_and_what_was_seen() -> None:
     seen = Seen(usage=msgspec.structs.replace(USED, output_tokens=1), input_known=True, output_bound_tokens=700)
     settled = settle(CLIENT_GONE, seen)
     usage = msgspec.structs.replace(USED, output_tokens=700 + CANCEL_SLACK_TOKENS)
-    assert settled == Settled(SettleKind.ESTIMATED, usage, cost(CARD, usage), usage.total_tokens)
+    assert settled == Settled(SettleKind.ESTIMATED, usage, cost(CARD, usage), usage.total_tokens())
 
 
 def test_a_cancelled_stream_of_unknown_input_costs_the_bound_of_it() -> None:

@@ -184,7 +184,8 @@ class Accounts:
         options = self._options
         budgeted = usd is not None or tokens is not None
         limit = bound(ask, attempt.facts, budgeted, options.default_window_tokens)
-        cap = purse.choose_cap(
+        choose = purse.choose_cap
+        cap = choose(
             ask,
             limit,
             None if usd is None else usd.free,
@@ -267,9 +268,10 @@ class Accounts:
         )
         if settled.amount_nusd > record.hold_nusd or settled.tokens > record.hold_tokens:
             self.bound_violations += 1
+        now_ns = self._now_ns
         settle = SettleRecord(
             record.attempt_id,
-            self._now_ns(),
+            now_ns(),
             settled.kind,
             settled.amount_nusd,
             settled.usage,

@@ -135,13 +135,15 @@ class Edge(Farewell):
 
     def whole(self, head: RequestHead, body: bytes) -> None:
         """A whole request in one piece on an idle connection: what `head_complete` and `take_body` come to."""
-        visitor = self.cycle = self.running = self.gate.make_visitor(self, head)
+        gate, size = self.gate, len(body)
+        make_visitor = gate.make_visitor
+        visitor = self.cycle = self.running = make_visitor(self, head)
         visitor.body.append(body)
-        visitor.body_bytes = len(body)
-        self.gate.buffered_bytes += len(body)
+        visitor.body_bytes = size
+        gate.buffered_bytes += size
         visitor.body_done = True
         self.phase = WORK
-        self.phase_tick = self.gate.ticks
+        self.phase_tick = gate.ticks
         self.rests_until = 0
         visitor.arrived()
         if not visitor.response_complete:

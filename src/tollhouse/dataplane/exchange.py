@@ -63,8 +63,9 @@ class Exchange(Visitor):
         assert head.route is not None
         self.route = head.route
         self.dialect = plane.dialects[head.route.dialect]
-        at_ns = self.at_ns = plane.now_ns()
-        self.request_id = plane.request_id(at_ns)
+        now_ns, request_id = plane.now_ns, plane.request_id
+        at_ns = self.at_ns = now_ns()
+        self.request_id = request_id(at_ns)
         self.principal: Principal | None = None
         self.ask: Ask | None = None
         self.ticket: Ticket | None = None

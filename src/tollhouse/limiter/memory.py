@@ -115,8 +115,8 @@ class MemoryLimiter:
 
     def take(self, holders: Sequence[LimitHolder], tokens_estimate: int) -> Ticket:
         """As the port says. `tokens_estimate` is at least 0."""
-        now_s = self._monotonic()
-        wall_s = self._wall()
+        monotonic, wall = self._monotonic, self._wall  # a method is sought first where a call follows a name
+        now_s, wall_s = monotonic(), wall()
         known = self._states
         states: list[HolderState] = []
         for holder in holders:

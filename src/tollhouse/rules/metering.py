@@ -120,7 +120,7 @@ def settle_amount(
         return NOTHING
     if seen.final:
         usage = seen.usage
-        return Settled(_EXACT, usage, 0 if card is None else cost(card, usage), usage.total_tokens)
+        return Settled(_EXACT, usage, 0 if card is None else cost(card, usage), usage.total_tokens())
     if ending.kind is EndingKind.ERROR_STATUS and refused_before_work(ending.status):
         return NOTHING
     if ending.kind is EndingKind.CLIENT_GONE and cancel_stops_billing and not seen.hidden_output:
@@ -141,11 +141,11 @@ def _estimate(
         usage = msgspec.structs.replace(usage, input_tokens=bound.input_tokens)
         pusd = bound.input_tokens * bound.input_pusd + output_tokens * bound.output_pusd
         nusd = nusd_from_pusd(pusd) + bound.fixed_nusd
-        tokens = usage.total_tokens
+        tokens = usage.total_tokens()
     else:
         without_fees = msgspec.structs.replace(usage, web_searches=0, web_fetches=0)
         nusd = nusd_from_pusd(bound.tool_input_tokens * bound.input_pusd) + bound.fixed_nusd
         if card is not None:
             nusd += cost(card, without_fees) - card.request_nusd
-        tokens = usage.total_tokens + bound.tool_input_tokens
+        tokens = usage.total_tokens() + bound.tool_input_tokens
     return Settled(SettleKind.ESTIMATED, usage, min(nusd, hold_nusd), min(tokens, hold_tokens))

@@ -37,28 +37,42 @@ _encode = msgspec.json.Encoder().encode
 
 class Bulk:
     """A statement around `{rows}`, which stands for a table of the values: `VALUES (?, ?), (?, ?) …` or a SELECT; in
-    words SQLite and PostgreSQL share. `columns` are the names of the values and their types in PostgreSQL; those also
-    named in `alike` are often the same in many rows. It holds nothing that was input.
+    words SQLite and PostgreSQL share. `columns` are the names of the values (which the statement may ask for by
+    `{names}`) and their types in PostgreSQL; those also named in `alike` are often the same in many rows. It holds
+    nothing that was input.
+
+    SQLite's values may have other `places`, with NULL where nothing is given.
     """
 
-    def __init__(self, sql: str, columns: Mapping[str, str], alike: Sequence[str] = ()) -> None:
+    def __init__(
+        self, sql: str, columns: Mapping[str, str], alike: Sequence[str] = (), places: Sequence[str] = ()
+    ) -> None:
         self._given = (*alike, *(name for name in columns if name not in alike))
         """The values of a row in the order in which they are given; `_placed` brings them into that of the columns."""
         self._placed = itemgetter(*map(self._given.index, columns))
-        self._statements = [(size, sql.format(rows=_marks(columns, (), size))) for size in SIZES]
-        self._alike_statements = [
-            (size, sql.format(rows=_marks(columns, alike, size))) for size in (ALIKE_SIZES if alike else ())
-        ]
+        places = places or tuple(columns)
+
+        def statements(sizes: Iterable[int], alike: Collection[str]) -> list[tuple[int, str]]:
+            names = _quoted(places)
+            return [(size, sql.format(names=names, rows=_marks(places, columns, alike, size))) for size in sizes]
+
+        self._statements = statements(SIZES, ())
+        self._alike_statements = statements(ALIKE_SIZES, alike) if alike else []
         typed = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
-        self._json_statement = sql.format(rows=f"SELECT * FROM json_to_recordset(%s) AS given ({typed})")  # noqa: S608
+        rows = f"SELECT * FROM json_to_recordset(%s) AS given ({typed})"  # noqa: S608
+        self._json_statement = sql.format(names=_quoted(columns), rows=rows)
 
     @classmethod
-    def insert(cls, columns: "Sequence[Column[Any]]", then: str = "", alike: Sequence[str] = ()) -> "Bulk":
-        """`INSERT INTO table (columns)` of these columns of one table, and what follows."""
-        names = ", ".join(f'"{column.name}"' for column in columns)
-        table = columns[0].table
-        sql = f"INSERT INTO {table} ({names}) {{rows}} {then}"
-        return cls(sql, {column.name: _kind(column) for column in columns}, alike)
+    def insert(
+        cls, columns: "Sequence[Column[Any]]", then: str = "", alike: Sequence[str] = (), numbered: str = ""
+    ) -> "Bulk":
+        """`INSERT INTO table (columns)` of all columns of one table, and what follows. The column `numbered` is the
+        database's to fill in. To SQLite it is named, as NULL: only when all columns are named in the order of the table
+        does it take a row's values where they are, else it copies each to another place first.
+        """
+        given = {column.name: _kind(column) for column in columns if column.name != numbered}
+        sql = f"INSERT INTO {columns[0].table} ({{names}}) {{rows}} {then}"
+        return cls(sql, given, alike, [column.name for column in columns])
 
     def write(
         self,
@@ -92,12 +106,11 @@ class Bulk:
         if not self._alike_statements:
             return 0, range(len(things))
         groups: dict[Row, list[int]] = {}
+        last, places = None, []
         for place, part in enumerate(parts):
-            places = groups.get(part)
-            if places is None:
-                groups[part] = [place]
-            else:
-                places.append(place)
+            if part != last:  # or the same as before: not even its hash is asked for
+                last, places = part, groups.setdefault(part, [])
+            places.append(place)
         changed = 0
         rest: list[int] = []
         for part, places in groups.items():
@@ -127,13 +140,18 @@ class Bulk:
         return changed
 
 
-def _marks(columns: Iterable[str], alike: Collection[str], rows: int) -> str:
+def _marks(places: Iterable[str], columns: Iterable[str], alike: Collection[str], rows: int) -> str:
     """VALUES of a whole row, then of further rows that take from the first what is alike. Only that is done by number:
-    SQLite looks each numbered mark up in a list of all that are.
+    SQLite looks each numbered mark up in a list of all that are. What is not given is NULL.
     """
-    whole = ["?" for _ in columns]
-    further = [f"?{number}" if name in alike else "?" for number, name in enumerate(columns, 1)]
+    numbers = {name: number for number, name in enumerate(columns, 1)}
+    whole = ["?" if name in numbers else "NULL" for name in places]
+    further = [f"?{numbers[name]}" if name in alike else mark for name, mark in zip(places, whole, strict=True)]
     return "VALUES " + ", ".join([f"({', '.join(marks)})" for marks in (whole, *[further] * (rows - 1))])
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def without_nul(value: Any) -> Any:

@@ -39,10 +39,11 @@ ALIKE = (
 )
 """The columns of the first part. The rarer counts are here because they are 0."""
 
-_COLUMNS = tuple(column for column in ledger.columns if column.name != "entry_id")
-ENTER = Bulk.insert(_COLUMNS, "ON CONFLICT (request_id, attempt) DO NOTHING", alike=ALIKE)
+ENTER = Bulk.insert(
+    tuple(ledger.columns), "ON CONFLICT (request_id, attempt) DO NOTHING", alike=ALIKE, numbered="entry_id"
+)
 
-_OWN = [column.name for column in _COLUMNS if column.name not in ALIKE]
+_OWN = [column.name for column in ledger.columns if column.name not in (*ALIKE, "entry_id")]
 _NUMBERS = slice(_OWN.index("amount_nusd"), _OWN.index("output_tokens") + 1)
 _COUNTS = slice(ALIKE.index("cache_write_1h_tokens"), ALIKE.index("web_fetches") + 1)
 """What a provider or a price may have made absurd, in the one part and the other."""

@@ -255,8 +255,7 @@ ledger = Table(
 )
 """One row per attempt that may have cost something, and its row of the request log at the same time. The attempt's id
 is the request's id, `-` and `attempt` (from 1), and has no column of its own; `budgets` is JSON of the (budget id,
-window start) pairs it was posted to. `entry_id` comes last because nobody gives it: SQLite then takes a new row's
-values where they are, instead of copying each to another place.
+window start) pairs it was posted to. `entry_id` is the database's to give.
 
 Every index is paid for by every call. Those that grow at their end are cheap (a few pages a transaction); one that
 begins with a user costs a page for every user of a transaction, more than the row itself:

@@ -43,7 +43,8 @@ class AnswerForm:
 
     def read(self, data: bytes) -> WholeAnswer | None:
         """None if this is not a whole answer of this form."""
-        found = self._match(data)
+        match = self._match
+        found = match(data)
         if found is None:
             return None
         values = found.groups()

@@ -85,7 +85,8 @@ class Pool:
         else:
             connection.call = call  # which this connection is for alone from now on
             call.connection = connection
-            self._depart(permit, call)
+            depart = self._depart
+            depart(permit, call)
         return None
 
     async def _start_later(self, slot: Slot, permit: Permit, call: Call) -> None:
