@@ -6,8 +6,8 @@ fits, nothing stranded, nothing lost, nothing twice.
 
 import functools
 import random
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
 import msgspec
@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from tests.laws.budget_model import Amount, Call, Model, Wish, must, worst
 from tests.laws.call_ends import ENDS, VOIDED, Finish, ended
-from tests.laws.one_node import OWNERS, RETRY_S, TEAM, Clocks, DiedError, Home, Node
+from tests.laws.one_node import OWN_KEY, OWNERS, RETRY_S, TEAM, WITH_OWN_KEY, Clocks, DiedError, Home, Node
 from tollhouse.dataplane.holds import MoneyHold
 from tollhouse.dataplane.snapshot import Principal
 from tollhouse.journal.frames import encode_records
@@ -29,7 +29,7 @@ from tollhouse.storage import plans as stored
 from tollhouse.terms.errors import Refusal, StorageError
 from tollhouse.terms.events import SettleKind, SettleRecord
 from tollhouse.terms.names import DEFAULT_ORG, ScopeKind
-from tollhouse.terms.people import Budget, BudgetEdge, BudgetUnit, BudgetWindow, Plan, PlanBudget, User
+from tollhouse.terms.people import Budget, BudgetEdge, BudgetUnit, BudgetWindow, OwnKeyRule, Plan, PlanBudget, User
 from tollhouse.terms.seen import Seen
 from tollhouse.terms.usage import Usage
 
@@ -75,6 +75,29 @@ def limits(draw: Any) -> tuple[BudgetUnit, int]:
 new_budgets = st.tuples(places, limits(), st.sampled_from(WINDOWS), edges)
 
 
+class Arrival(NamedTuple):
+    """Somebody whose call is on its way in, and the budgets it counts toward: while the shared key pays, and while
+    their own does. None: they have none that may.
+    """
+
+    principal: Principal
+    shared: list[str]
+    own: list[str] | None
+
+
+def shared_plan(plan: Plan | None, plans: Mapping[str, Plan]) -> Plan | None:
+    """What holds while the shared key pays: of two plans that name each other, the one that was given."""
+    if plan is None or plan.own_key is OwnKeyRule.NEVER or not plan.without_own_key:
+        return plan
+    other = plans[plan.without_own_key]
+    back = other.own_key is not OwnKeyRule.NEVER and other.without_own_key
+    return plan if back else other
+
+
+def _given(user_id: str, plan: Plan | None) -> list[Budget]:
+    return list(budgets_of(plan, ScopeKind.USER, user_id, "UTC"))
+
+
 def scene(**facts: Any) -> Callable[[Any], Any]:
     """A rule before which some calls come and go: there is traffic, whatever else happens. A drawn number and the count
     of steps throw the dice for it, so that a step played again is not the same again.
@@ -104,7 +127,7 @@ class BudgetMachine(RuleBasedStateMachine):
         self.clocks = Clocks(T0_S)
         self.step = 0
         self.holds: dict[str, MoneyHold] = {}
-        self.waiting: list[Principal] = []
+        self.waiting: list[Arrival] = []
         """Who was identified, and has not sent the whole body yet."""
         self.plans: dict[str, Plan] = {}
         self.plan_of: dict[str, str | None] = {}
@@ -130,7 +153,7 @@ class BudgetMachine(RuleBasedStateMachine):
         """Another budget, another limit, or one budget less; while calls are under way, and others on their way in,
         which may come only in another window.
         """
-        self.waiting += map(self.node.identify, KEYS)
+        self.waiting += map(self._arrives, KEYS)
         if verb == "set" and len(self._stated) < MAX_BUDGETS:
             self._write([self._new(*new)], directory.create_budget)
         elif there := self._stated:
@@ -150,6 +173,8 @@ class BudgetMachine(RuleBasedStateMachine):
         window=st.sampled_from(PLAN_WINDOWS),
         edge=edges,
         what=st.sampled_from(("gives", "is given", "is given", "is taken")),
+        own_key=st.sampled_from(("", "pays", "pays", "pays and counts")),
+        instead=st.booleans(),
     )
     def plan_changes(
         self,
@@ -159,11 +184,22 @@ class BudgetMachine(RuleBasedStateMachine):
         window: BudgetWindow,
         edge: BudgetEdge,
         what: str,
+        own_key: str,
+        instead: bool,
     ) -> None:
-        """It gives something else, or to somebody else; calls of those who had it are on their way in."""
-        self.waiting += map(self.node.identify, KEYS)
+        """It gives something else, or to somebody else; calls of those who had it are on their way in. Own keys may
+        pay, and another plan hold `instead` while they do not.
+        """
+        self.waiting += map(self._arrives, KEYS)
         if what == "gives" or plan_id not in self.plans:
-            plan = self.plans[plan_id] = Plan(plan_id, budgets=(PlanBudget(limit[1], limit[0], window),), edge=edge)
+            plan = self.plans[plan_id] = Plan(
+                plan_id,
+                budgets=(PlanBudget(limit[1], limit[0], window),),
+                edge=edge,
+                own_key=OwnKeyRule.OWN_FIRST if own_key else OwnKeyRule.NEVER,
+                without_own_key=next((other for other in self.plans if other != plan_id), "") if instead else "",
+                counts_own_key=own_key == "pays and counts",
+            )
             self.node.change(lambda one: stored.update_plan(one, plan) or stored.create_plan(one, plan))
         if what != "gives":
             self.plan_of[user_id] = plan_id if what == "is given" else None
@@ -173,7 +209,8 @@ class BudgetMachine(RuleBasedStateMachine):
         self.given = {
             budget.budget_id: budget
             for user_id, plan_id in self.plan_of.items()
-            for budget in budgets_of(self.plans.get(plan_id or ""), ScopeKind.USER, user_id, "UTC")
+            for plan in (self.plans.get(plan_id or ""),)
+            for budget in (*_given(user_id, plan), *_given(user_id, shared_plan(plan, self.plans)))
         }
         self.model.budgets.update(self.given)
 
@@ -213,7 +250,7 @@ class BudgetMachine(RuleBasedStateMachine):
     @scene(key_id=st.sampled_from(KEYS), others=st.integers(1, 6))
     def long_call_lasts(self, key_id: str, others: int) -> None:
         """And short ones come, are refused by the provider, and shipped."""
-        principal = self.node.identify(key_id)
+        principal = self._arrives(key_id)
         self._call(principal, Wish(0, 1))
         for _ in range(others):
             attempt_id = self._call(principal, Wish(0, 1))
@@ -232,23 +269,46 @@ class BudgetMachine(RuleBasedStateMachine):
             elif what < 0.1:
                 self.node.ship_a_batch()
             elif what < 0.2:
-                self.waiting.append(self.node.identify(dice.choice(KEYS)))
+                self.waiting.append(self._arrives(dice.choice(KEYS)))
             elif what < 0.25 and self.waiting:
-                self._call(self.waiting.pop(dice.randrange(len(self.waiting))), self._wish(dice))
+                arrival = self.waiting.pop(dice.randrange(len(self.waiting)))
+                self._call(arrival, self._wish(dice), own=dice.random() < 0.5)
             elif what < 0.6 or not under_way:
-                self._call(self.node.identify(dice.choice(KEYS)), self._wish(dice))
+                self._call(self._arrives(dice.choice(KEYS)), self._wish(dice), own=dice.random() < 0.5)
             else:
                 self._end(dice.choice(under_way), dice.choice(ENDS), *(dice.randint(0, 2) for _ in range(3)))
 
     def _wish(self, dice: random.Random) -> Wish:
         return Wish(dice.choice(SIZES), dice.choice(CAPS), priced=dice.random() < 0.95)
 
-    def _call(self, principal: Principal, wish: Wish) -> str | None:
-        """The attempt's id, if it was admitted."""
+    def _arrives(self, key_id: str) -> Arrival:
+        """Whose call it is, and by the directory of this moment the budgets that it counts toward: by what holds while
+        the shared key pays, and while their own one does.
+        """
+        user_id = OWNERS[key_id]
+        scopes = {(ScopeKind.ORGANISATION, DEFAULT_ORG), (ScopeKind.USER, user_id), (ScopeKind.KEY, key_id)}
+        if user_id == "bob":
+            scopes.add((ScopeKind.TEAM, TEAM))
+        stated = [one.budget_id for one in self._stated if (one.scope, one.scope_id) in scopes]
+        plan = self.plans.get(self.plan_of.get(user_id) or "")
+        shared = [*stated, *(one.budget_id for one in _given(user_id, shared_plan(plan, self.plans)))]
+        own = None
+        if user_id == WITH_OWN_KEY and plan is not None and plan.own_key is not OwnKeyRule.NEVER:
+            own = [*stated, *(one.budget_id for one in _given(user_id, plan))] if plan.counts_own_key else []
+        return Arrival(self.node.identify(key_id), shared, own)
+
+    def _call(self, arrival: Arrival, wish: Wish, *, own: bool = False) -> str | None:
+        """The attempt's id, if it was admitted. `own`: paid by their own key, where they have one."""
         model, now_s = self.model, self.clocks.wall_s
-        bound = tuple(model.place(budget.budget_id, now_s) for budget in principal.budgets)
+        principal, budget_ids, credential_id = arrival.principal, arrival.shared, ""
+        if own and arrival.own is not None:
+            assert principal.payers is not None, "their plan lets own keys pay"
+            principal, budget_ids, credential_id = principal.payers.own_face, arrival.own, OWN_KEY
+        bound = tuple(model.place(budget_id, now_s) for budget_id in budget_ids)
         verdict = model.verdict(wish, bound)
-        given = self.node.reserve(principal, wish.body_bytes, wish.max_tokens, priced=wish.priced)
+        given = self.node.reserve(
+            principal, wish.body_bytes, wish.max_tokens, priced=wish.priced, credential_id=credential_id
+        )
         if isinstance(given, Refusal):
             law = "wrong_row" if verdict != 200 else "false_refusal"
             must(given.status == verdict, law, f"{given.status} {given.message}, not {verdict}")
@@ -257,6 +317,7 @@ class BudgetMachine(RuleBasedStateMachine):
             must(not more, "false_refusal", f"{affordable} tokens, although more fit")
             return None
         must(verdict == 200, "overspend", f"admitted, not refused with {verdict}: {bound}")
+        must(given.record.credential_id == credential_id, "wrong_row", f"paid by {given.record.credential_id!r}")
         self._admitted(given, wish, bound)
         attempt_id: str = given.record.attempt_id
         return attempt_id

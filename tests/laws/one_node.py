@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, delete, update
 
 from tests.laws.budget_model import CACHED_PUSD, DEFAULT_OUTPUT, INPUT_PUSD, MIN_OUTPUT, OUTPUT_PUSD, WRITTEN_PUSD
@@ -31,11 +32,13 @@ from tollhouse.journal import Disk, Journal, JournalOptions
 from tollhouse.rules.metering import NOT_SENT, Ending
 from tollhouse.rules.prices import ModelFacts, Rates, rate_card
 from tollhouse.storage import directory, teams
+from tollhouse.storage.credentials import create_credential
 from tollhouse.storage.database import Database
 from tollhouse.storage.image import load_image
 from tollhouse.storage.ledger import SqlLedger, recount
 from tollhouse.storage.tables import budget_windows, budgets, ledger, plans, requests, users
 from tollhouse.terms.ask import Ask
+from tollhouse.terms.credentials import Credential
 from tollhouse.terms.errors import Refusal, StorageError
 from tollhouse.terms.events import Refused, Settlement
 from tollhouse.terms.people import KeySecret, Membership, Team, VirtualKey
@@ -47,6 +50,8 @@ from tollhouse.workers import RecoveryReport, Shipper, ShipperOptions, recover
 OWNERS = {"key_a": "alice", "key_b": "alice", "key_c": "bob"}
 TEAM = "red"
 """Of bob, and of nobody else."""
+WITH_OWN_KEY, OWN_KEY = "alice", "own_alice"
+"""Who has stored a provider key of their own, and its id."""
 CARD = rate_card(
     version="law",
     source="law",
@@ -200,6 +205,8 @@ def _people(connection: Connection) -> None:
         directory.create_key(connection, VirtualKey(key_id, user_id), KeySecret(key_id.encode(), key_id))
     teams.create_team(connection, Team(TEAM))
     teams.put_member(connection, Membership(TEAM, "bob"))
+    own = Credential(OWN_KEY, PROVIDER.name, PROVIDER.origin.address, user_id=WITH_OWN_KEY, sealed=b"never opened here")
+    create_credential(connection, own, sealed_under=1)
 
 
 def _sweep(connection: Connection) -> None:
@@ -281,13 +288,18 @@ class Node:
     def identify(self, key_id: str) -> Principal:
         return self.snapshot.by_digest[key_id.encode()].principal
 
-    def reserve(self, principal: Principal, body_bytes: int, max_tokens: int | None, *, priced: bool) -> Any:
-        """The hold, or the refusal."""
+    def reserve(
+        self, principal: Principal, body_bytes: int, max_tokens: int | None, *, priced: bool, credential_id: str = ""
+    ) -> Any:
+        """The hold, or the refusal. `credential_id`: of who pays, when that is not the shared key."""
         self.count += 1
         caller = FakeCaller(f"req_{self.count:012x}", self.now_ns())
         ask = Ask(model="claude-x", body_bytes=body_bytes, max_output_tokens=max_tokens, stream=True)
         try:
-            hold = self.accounts.reserve(principal, ask, PRICED if priced else UNPRICED, caller)
+            attempt = PRICED if priced else UNPRICED
+            if credential_id:
+                attempt = msgspec.structs.replace(attempt, credential_id=credential_id)
+            hold = self.accounts.reserve(principal, ask, attempt, caller)
         except Refusal as refusal:
             return refusal
         self.turn.end()

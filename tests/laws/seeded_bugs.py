@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from tollhouse.dataplane import accounts
+from tollhouse.dataplane import accounts, snapshot
 from tollhouse.dataplane.accounts import Accounts
 from tollhouse.dataplane.holds import Account, MoneyHold, Purse
+from tollhouse.dataplane.payers import Payers
 from tollhouse.dataplane.snapshot import Principal
 from tollhouse.dataplane.turn import Turn
 from tollhouse.journal import Journal, frames
@@ -23,7 +24,7 @@ from tollhouse.rules import metering
 from tollhouse.rules.bounds import Bound, CapChoice, affordable
 from tollhouse.rules.metering import NOTHING, EndingKind, Settled
 from tollhouse.rules.plans import BUDGET_PREFIX
-from tollhouse.storage import ledger
+from tollhouse.storage import image, ledger
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.events import HoldRecord, SettleKind, Settlement
 from tollhouse.terms.money import PUSD_PER_NUSD
@@ -323,6 +324,55 @@ def call_brings_the_limit_it_was_identified_with(real: Any) -> Any:
         return real(self, budget, now_s)
 
     return wrong
+
+
+# Whose key pays
+
+
+@seeded(Payers, "own_face")
+def own_spend_counted_though_the_plan_says_no(real: Any) -> Any:
+    def wrong(self: Payers) -> Principal:
+        face: Principal = real.fget(self)
+        face.budgets = self.shared.budgets
+        return face
+
+    return property(wrong)
+
+
+@seeded(Payers, "own_face")
+def own_spend_counted_nowhere_though_the_plan_says_so(real: Any) -> Any:
+    def wrong(self: Payers) -> Principal:
+        face: Principal = real.fget(self)
+        face.budgets = ()
+        return face
+
+    return property(wrong)
+
+
+@seeded(snapshot, "holds_under")
+def budgets_of_both_plans_count_whoever_pays(real: Any) -> Any:
+    return lambda budget, plan: True
+
+
+@seeded(snapshot, "Payers")
+def shared_spend_counted_as_if_the_own_key_paid(real: Any) -> Any:
+    def wrong(shared: Principal, plan: Any, *facts: Any) -> Any:
+        payers = real(shared, plan, *facts)
+        if plan is not None and not plan.counts_own_key:
+            shared.budgets = ()
+        return payers
+
+    return wrong
+
+
+@seeded(image, "plan_in_force")
+def budgets_of_the_plan_itself_are_not_there(real: Any) -> Any:
+    return lambda plans, plan_id, *, has_own_key=False: real(plans, plan_id)
+
+
+@seeded(accounts, "hold_record")
+def own_key_is_not_recorded(real: Any) -> Any:
+    return lambda *facts: msgspec.structs.replace(real(*facts), credential_id="")
 
 
 # Journal, ledger, recovery
