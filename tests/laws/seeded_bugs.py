@@ -412,8 +412,8 @@ def newer_segment_goes_first(real: Any) -> Any:
 
 @seeded(Writer, "_carry")
 def old_hold_not_written_again(real: Any) -> Any:
-    def wrong(self: Writer, segment: Any) -> None:
-        for hold in self.shelf.to_carry():
+    def wrong(self: Writer, segment: Any, holds: Any) -> None:
+        for hold in holds:
             self.shelf.carried(hold, segment)
         self._doom()
 
