@@ -18,7 +18,8 @@ from tollhouse.controlplane.sign_in.doorkeeper import Doorkeeper
 from tollhouse.ports import BudgetReader, CallerStanding, LimitHolder, StatusReader, WhoCalls
 from tollhouse.rules.limits import Room
 from tollhouse.storage.database import Database
-from tollhouse.storage.trail import Trail
+from tollhouse.storage.trail import Trail, event
+from tollhouse.storage.watch import Event
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.notices import Notice
 from tollhouse.terms.people import VirtualKey
@@ -195,6 +196,10 @@ class ControlDeps:
         result = await self.database.run(both)
         await self.changed(touches(result))
         return result
+
+    async def record(self, act: str, kind: str, **facts: Any) -> None:
+        """Tell the audit trail of an act that changes nothing in the database. Raises StorageError."""
+        await self.database.run(lambda connection: event(connection, Event(act, kind, "", facts)))
 
 
 async def deps_of(request: Request) -> ControlDeps:

@@ -83,6 +83,7 @@ async def refresh_credential(name: str, deps: Deps) -> ProviderCredentialOut:
     facts = await deps.providers.refresh(name)
     if facts is None:
         raise Problem(409, "no_credential", f"The provider {name} has no credential that is read from anywhere.")
+    await deps.record("read again", "provider credential", provider=name, failure=bool(facts.get("failure")))
     return _credential_out(facts)
 
 

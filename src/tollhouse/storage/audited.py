@@ -88,10 +88,10 @@ AUDITED: Final[Mapping[str, Told]] = {
         kind="key",
         name="key_id",
         about=_user,
-        personal={"user_id": "user", "name": "name", "metadata": "text"},
+        personal={"user_id": "user", "name": "name", "metadata": "text", "pause_reason": "text"},
         plain=_words(
             "key_id hint models limits created_at_ns expires_at_ns revoked_at_ns team_id plan_id owned_by "
-            "paused_at_ns pause_reason capture_days"
+            "paused_at_ns capture_days"
         ),
     ),
     "key_secrets": Told(

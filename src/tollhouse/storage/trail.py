@@ -273,13 +273,16 @@ def _of_change(told: Told, change: Change) -> _Draft:
     before, after = change.before, change.after
     row = after or before
     assert row is not None
-    about = told.about(row) or (told.about(before) if before else "")
+    owners = ["" if one is None else told.about(one) for one in (before, after)]
+    about = owners[1] or owners[0]
     changes: list[tuple[str, Any, Any]] = []
     for name in row:
         sides = [None if one is None else one[name] for one in (before, after)]
         if name in told.untold or (sides[0] == sides[1] and name not in _NAMING) or sides in _NOTHING:
             continue
-        first, then = (None if side is None else _side(told, name, side, about) for side in sides)
+        first, then = (
+            None if side is None else _side(told, name, side, whose) for side, whose in zip(sides, owners, strict=True)
+        )
         changes.append((name, first, then))
     act = told.acts[0 if before is None else 2 if after is None else 1]
     what = told.personal.get(told.name)
