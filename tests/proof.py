@@ -2,6 +2,7 @@
 
 chaos     real gateways killed, starved, cut off from their disk and their database, their clock moved
 budgets   the budgets' state machine against a plain model, and the seeded bugs it must catch
+secrets   rotations of master keys, killed: every stored secret still opens
 wire      bytes compared on both sides, answers cut at every byte, floods, bombs, malformed requests, fuzzing
 
 Each part is a command of its own and says itself whether its law held. Exits 1 when one did not.
@@ -18,11 +19,17 @@ Command = Callable[[float, int], list[str]]
 """Makes the arguments of a part from its minutes and the seed."""
 
 PARTS: dict[str, tuple[float, Command]] = {
-    "chaos": (0.5, lambda minutes, seed: ["-m", "chaos", "--minutes", f"{minutes:g}", "--seed", str(seed), "--json"]),
+    "chaos": (0.45, lambda minutes, seed: ["-m", "chaos", "--minutes", f"{minutes:g}", "--seed", str(seed), "--json"]),
     "budgets": (
         0.2,
         lambda minutes, seed: [
             *("-m", "tests.laws.budget_figures", "--seconds", f"{60 * minutes:.0f}", "--seed", str(seed), "--json"),
+        ],
+    ),
+    "secrets": (
+        0.05,
+        lambda minutes, seed: [
+            *("-m", "tests.planes.rotation", "--seconds", f"{60 * minutes:.0f}", "--seed", str(seed), "--json"),
         ],
     ),
     "wire": (

@@ -9,6 +9,7 @@ killed with SIGKILL. A kill is *caught* when it left secrets under more than one
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -33,6 +34,8 @@ from tollhouse.terms.errors import VaultError
 from tollhouse.vault import Binding, MasterKeys, Vault, key_file, parse_master_keys, version_of
 
 MAX_KILLS = 1_000
+WARM = ("tollhouse.app", "tollhouse.settings", "typer.main", "httpx", "cryptography.hazmat.primitives.ciphers.aead")
+"""Imported before a child is forked: what is to be killed is the rotation, not a start."""
 HOST = "https://api.anthropic.com:443"
 
 
@@ -115,14 +118,18 @@ def _binding(credential: Credential) -> Binding:
 
 
 def play(path: Path, *, keys: int, batch: int, caught: int, seconds: float, seed: int) -> dict[str, Any]:
-    """Kill rotations until so many kills were caught, or the time is over."""
+    """Kill rotations until so many kills were caught, or one was and the time is over."""
+    for name in WARM:
+        importlib.import_module(name)
     chance = random.Random(seed)
     home = Home(path, keys, batch)
     os.environ.update(TOLLHOUSE_HOME=str(path), TOLLHOUSE_LOCAL__ENABLED="false")
     until = time.monotonic() + seconds
     figures: dict[str, Any] = {"keys": keys, "kills": 0, "caught": 0, "unreadable": 0, "troubles": 0, "versions": 0}
     span_s = 1.0
-    while figures["caught"] < caught and figures["kills"] < MAX_KILLS and time.monotonic() < until:
+    while figures["caught"] < caught and figures["kills"] < MAX_KILLS:
+        if figures["caught"] and time.monotonic() > until:
+            break
         before = home.master_keys().current
         ended = home.rotate_until_killed(chance.uniform(0.0, span_s))
         wrong, under = home.look()

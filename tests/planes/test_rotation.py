@@ -161,4 +161,4 @@ def test_kills_in_the_middle_lose_nothing() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout)
     assert (figures["unreadable"], figures["troubles"]) == (0, 0)
-    assert figures["caught"] >= 3
+    assert figures["caught"] >= 2

@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from sqlalchemy import select
 
 from tests.planes.browsing import GOOD, Browser
-from tests.planes.control import HOSTS, SECRET, START_NS, Desk, Providers, open_desk, settled
+from tests.planes.control import HOSTS, MASTER_KEY, SECRET, START_NS, Desk, Providers, open_desk, settled
+from tollhouse.client import AsyncClient, NotFound
+from tollhouse.client import credentials as client
+from tollhouse.client.credentials import MyCredentials
 from tollhouse.controlplane.access import Caller
 from tollhouse.controlplane.credential_terms import CredentialOptions, ProviderWord
 from tollhouse.controlplane.credential_tests import scrubbed
@@ -31,6 +35,12 @@ FIRST = "sk-ant-api03-first-secret-0123456789-WXYZ"
 SECOND = "sk-ant-api03-other-secret-9876543210-KLMN"
 ANN = Caller(Role.MEMBER, "ann")
 BOB = Caller(Role.MEMBER, "bob")
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """For what is refused: nothing comes to be stored in it."""
+    yield from people(tmp_path_factory.mktemp("untouched"))
 
 
 @pytest.fixture
@@ -115,9 +125,9 @@ def test_a_key_may_look_but_not_store(quick: Desk) -> None:
     assert quick.problem(400, "PUT", f"{MINE}/anthropic", {"secret": SECOND})["code"] == "session_only"
 
 
-def test_a_session_stores_only_from_a_page_of_ours(desk: Desk) -> None:
-    browser = Browser(desk)
-    invited = desk.make("/api/v1/invitations", email="carl@example.org")
+def test_a_session_stores_only_from_a_page_of_ours(quick: Desk) -> None:
+    browser = Browser(quick)
+    invited = quick.make("/api/v1/invitations", email="carl@example.org")
     browser.done("POST", "/api/v1/invitations/accept", {"token": invited["token"], "password": GOOD})
     body = {"secret": FIRST}
     assert browser.problem(403, "PUT", f"{MINE}/anthropic", body, headers={"origin": "https://evil.example"})
@@ -139,67 +149,67 @@ def test_a_session_stores_only_from_a_page_of_ours(desk: Desk) -> None:
     ],
 )
 def test_what_is_no_api_key_is_refused_with_the_way_out_and_not_repeated(
-    quick: Desk, secret: str, code: str, words: str
+    untouched: Desk, secret: str, code: str, words: str
 ) -> None:
-    problem = quick.problem(400, "PUT", f"{MINE}/anthropic", {"secret": secret}, caller=ANN)
+    problem = untouched.problem(400, "PUT", f"{MINE}/anthropic", {"secret": secret}, caller=ANN)
     assert (problem["code"], problem["field"]) == (code, "secret")
     assert words in problem["detail"]
     assert "abcdefgh" not in str(problem)
     assert "x-evil" not in str(problem)
-    assert quick.get(MINE, caller=ANN)["items"] == []
+    assert untouched.get(MINE, caller=ANN)["items"] == []
 
 
-def test_a_body_that_is_wrong_does_not_come_back(quick: Desk) -> None:
+def test_a_body_that_is_wrong_does_not_come_back(untouched: Desk) -> None:
     for body in ({"secret": [FIRST]}, {"secret": FIRST, "more": FIRST}, {"secret": FIRST, "name": FIRST * 9}):
-        answer = quick.ask("PUT", f"{MINE}/anthropic", body, caller=ANN)
+        answer = untouched.ask("PUT", f"{MINE}/anthropic", body, caller=ANN)
         assert answer.status_code == 400
         assert "first-secret" not in answer.text
 
 
-def test_nothing_is_stored_without_a_master_key(quick: Desk) -> None:
-    bare = quick.with_deps(vault=Vault())
+def test_nothing_is_stored_without_a_master_key(untouched: Desk) -> None:
+    bare = untouched.with_deps(vault=Vault())
     problem = bare.problem(409, "PUT", f"{MINE}/anthropic", {"secret": FIRST}, caller=ANN)
     assert problem["code"] == "no_master_key"
     assert "tollhouse vault init" in problem["detail"]
     assert bare.problem(409, "POST", ALL, {"provider": "anthropic", "secret": FIRST})["code"] == "no_master_key"
     assert bare.get(MINE, caller=ANN)["can_store"] is False
-    assert quick.get(ALL)["items"] == []
+    assert untouched.get(ALL)["items"] == []
 
 
-def test_a_provider_must_be_there_and_take_credentials(quick: Desk) -> None:
+def test_a_provider_must_be_there_and_take_credentials(untouched: Desk) -> None:
     for name in ("nobody", "local"):
-        assert quick.problem(404, "PUT", f"{MINE}/{name}", {"secret": FIRST}, caller=ANN)["code"] == "not_found"
-        assert quick.problem(400, "POST", ALL, {"provider": name, "secret": FIRST})["field"] == "provider"
+        assert untouched.problem(404, "PUT", f"{MINE}/{name}", {"secret": FIRST}, caller=ANN)["code"] == "not_found"
+        assert untouched.problem(400, "POST", ALL, {"provider": name, "secret": FIRST})["field"] == "provider"
 
 
-def test_an_endpoint_of_ones_own_is_refused_unless_allowed(quick: Desk) -> None:
+def test_an_endpoint_of_ones_own_is_refused_unless_allowed(untouched: Desk) -> None:
     body = {"secret": FIRST, "base_url": "https://llm.example"}
-    assert quick.problem(403, "PUT", f"{MINE}/anthropic", body, caller=ANN)["code"] == "own_base_url"
+    assert untouched.problem(403, "PUT", f"{MINE}/anthropic", body, caller=ANN)["code"] == "own_base_url"
 
 
 OWN = "https://LLM.example:8443/v1/"
 
 
-def test_an_endpoint_of_ones_own_binds_the_secret_to_it(desk: Desk) -> None:
+def test_an_endpoint_of_ones_own_binds_the_secret_to_it(quick: Desk) -> None:
     asked: list[tuple[str, ...]] = []
 
     async def ask(*what: str) -> ProviderWord:
         asked.append(what)
         return ProviderWord(200, "", 1.0)
 
-    allowing = desk.with_deps(credentials=CredentialOptions(own_base_urls=True), ask_provider=ask)
+    allowing = quick.with_deps(credentials=CredentialOptions(own_base_urls=True), ask_provider=ask)
     told = store(allowing, base_url=OWN)
     assert (told["base_url"], told["host"]) == ("https://llm.example:8443/v1", "https://llm.example:8443")
-    assert opened(desk, told["credential_id"]) == FIRST
+    assert opened(quick, told["credential_id"]) == FIRST
     assert allowing.make_as(ANN, f"{MINE}/anthropic/test")["ok"] is True
     assert asked == [("user ann", "anthropic", told["host"], FIRST, told["base_url"])]
     path = f"{ALL}/{told['credential_id']}/secret"
     again = allowing.ask("PUT", path, {"secret": SECOND}).json()
     assert (again["base_url"], again["host"]) == (told["base_url"], told["host"])
-    assert opened(desk, told["credential_id"]) == SECOND
+    assert opened(quick, told["credential_id"]) == SECOND
     back = store(allowing)  # without one: at the provider again
     assert (back["base_url"], back["host"]) == (None, HOSTS["anthropic"])
-    assert opened(desk, told["credential_id"]) == FIRST
+    assert opened(quick, told["credential_id"]) == FIRST
 
 
 @pytest.mark.parametrize(
@@ -216,27 +226,27 @@ def test_an_endpoint_of_ones_own_binds_the_secret_to_it(desk: Desk) -> None:
         ("https://chatgpt.com/backend-api/codex", "site for people"),
     ],
 )
-def test_what_is_no_endpoint_is_not_stored(desk: Desk, url: str, says: str) -> None:
-    allowing = desk.with_deps(credentials=CredentialOptions(own_base_urls=True))
+def test_what_is_no_endpoint_is_not_stored(untouched: Desk, url: str, says: str) -> None:
+    allowing = untouched.with_deps(credentials=CredentialOptions(own_base_urls=True))
     body = {"secret": FIRST, "base_url": url}
     problem = allowing.problem(400, "PUT", f"{MINE}/anthropic", body, caller=ANN)
     assert (problem["code"], problem["field"]) == ("bad_base_url", "base_url")
     assert says in problem["detail"]
     assert "secret-word" not in problem["detail"]
-    assert desk.get(MINE, caller=ANN)["items"] == []
+    assert untouched.get(MINE, caller=ANN)["items"] == []
 
 
-def test_networks_may_be_allowed_and_operators_write_theirs_elsewhere(desk: Desk) -> None:
+def test_networks_may_be_allowed_and_operators_write_theirs_elsewhere(quick: Desk) -> None:
     rules = AddressRules(read_networks(["10.0.0.0/24"]))
-    allowing = desk.with_deps(credentials=CredentialOptions(own_base_urls=True, addresses=rules))
+    allowing = quick.with_deps(credentials=CredentialOptions(own_base_urls=True, addresses=rules))
     assert store(allowing, base_url="https://10.0.0.5")["host"] == "https://10.0.0.5:443"
     body = {"provider": "openai", "secret": "sk-proj-0123456789", "base_url": "https://llm.example"}
     assert allowing.problem(400, "POST", ALL, body)["field"] == "base_url"
     assert allowing.ask("POST", ALL, body | {"user_id": "ann"}).json()["base_url"] == "https://llm.example"
 
 
-def test_one_stores_so_many_and_no_more(desk: Desk) -> None:
-    narrow = desk.with_deps(credentials=CredentialOptions(per_user=1))
+def test_one_stores_so_many_and_no_more(quick: Desk) -> None:
+    narrow = quick.with_deps(credentials=CredentialOptions(per_user=1))
     store(narrow)
     store(narrow, SECOND)
     problem = narrow.problem(409, "PUT", f"{MINE}/openai", {"secret": "sk-proj-0123456789"}, caller=ANN)
@@ -298,15 +308,15 @@ def test_the_operator_stores_for_a_user_once(desk: Desk) -> None:
     assert desk.get(MINE, caller=ANN)["items"][0]["hint"] == "KLMN"
 
 
-def test_an_edit_meets_the_version_that_was_read(desk: Desk) -> None:
-    made = desk.make(ALL, provider="anthropic", secret=FIRST, name="pool")
+def test_an_edit_meets_the_version_that_was_read(quick: Desk) -> None:
+    made = quick.make(ALL, provider="anthropic", secret=FIRST, name="pool")
     path = f"{ALL}/{made['credential_id']}"
-    tag = desk.ask("GET", path).headers["etag"]
+    tag = quick.ask("GET", path).headers["etag"]
     used = {made["credential_id"]: START_NS}
-    desk.deps.database.run_sync(lambda connection: stored.note_used(connection, used))
-    assert desk.ask("PATCH", path, {"name": "b"}, headers={"if-match": tag}).status_code == 200  # use is no edit
-    assert desk.ask("PUT", f"{path}/secret", {"secret": SECOND}, headers={"if-match": tag}).status_code == 412
-    assert desk.ask("DELETE", path, headers={"if-match": tag}).status_code == 412
+    quick.deps.database.run_sync(lambda connection: stored.note_used(connection, used))
+    assert quick.ask("PATCH", path, {"name": "b"}, headers={"if-match": tag}).status_code == 200  # use is no edit
+    assert quick.ask("PUT", f"{path}/secret", {"secret": SECOND}, headers={"if-match": tag}).status_code == 412
+    assert quick.ask("DELETE", path, headers={"if-match": tag}).status_code == 412
 
 
 def test_it_is_bound_to_where_its_provider_was(quick: Desk) -> None:
@@ -322,7 +332,7 @@ def test_it_is_bound_to_where_its_provider_was(quick: Desk) -> None:
     assert opened(quick, told["credential_id"]) == FIRST
 
 
-def test_a_test_shows_the_providers_words_without_the_secret(desk: Desk) -> None:
+def test_a_test_shows_the_providers_words_without_the_secret(quick: Desk) -> None:
     asked: list[tuple[str, ...]] = []
     word = ProviderWord(401, f"Incorrect API key provided: {FIRST}. \x1b[31mFind {FIRST[:20]} …\n" + "x" * 900, 12.5)
 
@@ -330,7 +340,7 @@ def test_a_test_shows_the_providers_words_without_the_secret(desk: Desk) -> None
         asked.append(what)
         return word
 
-    scripted = desk.with_deps(ask_provider=ask)
+    scripted = quick.with_deps(ask_provider=ask)
     told = store(scripted)
     found = scripted.make_as(ANN, f"{MINE}/anthropic/test")
     assert asked == [("user ann", "anthropic", HOSTS["anthropic"], FIRST, "")]
@@ -339,13 +349,13 @@ def test_a_test_shows_the_providers_words_without_the_secret(desk: Desk) -> None
     assert len(found["message"]) <= 500
     assert "\x1b" not in found["message"]
     assert "first-secret" not in found["message"]
-    assert desk.get(MINE, caller=ANN)["items"][0]["refused_at"] is not None
+    assert quick.get(MINE, caller=ANN)["items"][0]["refused_at"] is not None
     word = ProviderWord(200, "", 3.0)
     assert scripted.make_as(ANN, f"{MINE}/anthropic/test")["ok"] is True
-    assert desk.get(MINE, caller=ANN)["items"][0] == told
+    assert quick.get(MINE, caller=ANN)["items"][0] == told
     word = ProviderWord(0, "It could not be asked: connection refused", 3.0)
     assert scripted.make_as(ANN, f"{MINE}/anthropic/test")["ok"] is False
-    assert desk.get(MINE, caller=ANN)["items"][0]["refused_at"] is None  # nobody refused it
+    assert quick.get(MINE, caller=ANN)["items"][0]["refused_at"] is None  # nobody refused it
 
 
 def test_who_tests_too_often_is_told_when_to_come_back(quick: Desk) -> None:
@@ -425,3 +435,42 @@ def test_use_is_noted_once_a_minute_and_never_set_back(quick: Desk) -> None:
     ledger = fresh
     assert used_at(START_NS + second) == START_NS + 60 * second
     assert asyncio.run(fresh.ship([settled("req_shared", key)], ())) is None
+
+
+def test_the_client_has_a_verb_for_each(quick: Desk) -> None:
+    async def story() -> None:
+        http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(quick.api),
+            base_url="http://tollhouse:4000",
+            headers={"authorization": f"Bearer {MASTER_KEY}"},
+        )
+        async with AsyncClient("http://tollhouse:4000", http=http) as ask, http:
+            storing = client.create("anthropic", FIRST, name="pool")
+            assert FIRST not in repr(storing)
+            pool = await ask(storing)
+            assert [one async for one in ask.all(client.find(managed=True))] == [pool]
+            assert (await ask(client.rename(pool.credential_id, "spare"))).name == "spare"
+            assert (await ask(client.replace(pool.credential_id, SECOND))).hint == SECOND[-4:]
+            assert (await ask(client.test(pool.credential_id))).ok
+            assert (await ask(client.assign("ann", "anthropic", pool.credential_id))).user_id == "ann"
+            assert (await ask(client.get(pool.credential_id))).assigned_to == ("ann",)
+            await ask(client.unassign("ann", "anthropic"))
+            await ask(client.remove(pool.credential_id))
+            with pytest.raises(NotFound):
+                await ask(client.get(pool.credential_id))
+
+    asyncio.run(story())
+    key = quick.make("/api/v1/keys", user_id="ann")["key"]
+    store(quick)
+
+    async def mine() -> MyCredentials:
+        http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(quick.api),
+            base_url="http://tollhouse:4000",
+            headers={"authorization": f"Bearer {key}"},
+        )
+        async with AsyncClient("http://tollhouse:4000", http=http) as ask, http:
+            return await ask(client.mine())
+
+    found = asyncio.run(mine())
+    assert ([one.provider for one in found.items], found.can_store) == (["anthropic"], True)
