@@ -16,15 +16,18 @@ from tests.serving import Gateway, eventually
 
 CALLERS = 4
 KEYS = [f"sk-ant-api03-number-{number}-0123456789-{number * 1111:04d}" for number in range(10)]
+LATE = "claude-late"
 LOGIN = "sk-ant-oat01-the-login-of-a-subscription"
 
 
 class Provider:
-    """Takes what is in `good`, and nothing else. `held` streams wait there for the test."""
+    """Takes what is in `good`, and nothing else. Streams wait at `held` for the test, and at `late` what is refused
+    only then.
+    """
 
     def __init__(self) -> None:
         self.good: set[str] = set()
-        self.held = Gate()
+        self.held, self.late = Gate(), Gate()
         self.used: list[str] = []
         self.connections: set[int] = set()
 
@@ -32,9 +35,12 @@ class Provider:
         key = received.header("x-api-key") or ""
         self.used.append(key)
         self.connections.add(received.connection)
+        error = {"type": "authentication_error", "message": "invalid x-api-key"}
+        refusal = reply(401, json.dumps({"type": "error", "error": error}).encode())
+        if received.json["model"] == LATE:
+            return [self.late, refusal]
         if key not in self.good:
-            error = {"type": "authentication_error", "message": "invalid x-api-key"}
-            return [reply(401, json.dumps({"type": "error", "error": error}).encode())]
+            return [refusal]
         if received.json.get("stream"):
             return streamed(start_event(), text_event("Hel"), self.held, text_event("lo"), end_events())
         return [answer()]
@@ -195,6 +201,26 @@ def test_the_provider_refuses_the_new_one(world: World, user: str) -> None:
     eventually(lambda: world.credential("filed")["hint"] == KEYS[7][-4:])
     assert post(gateway, key, body()).status_code == 200
     assert not world.credential("filed")["older_serves"]
+
+
+def test_a_late_refusal_says_nothing_of_the_new_one(world: World, user: str) -> None:
+    """The call was sent with the key before."""
+    gateway, provider = world.gateway, world.provider
+    key = gateway.key(user)
+    late: list[int] = []
+    caller = threading.Thread(target=lambda: late.append(post(gateway, key, body(model=LATE)).status_code))
+    caller.start()
+    try:
+        assert provider.late.reached.wait(30)
+        provider.good.add(KEYS[6])
+        rotate(world.file, KEYS[6])
+        eventually(lambda: world.credential("filed")["hint"] == KEYS[6][-4:])
+    finally:
+        provider.late.open()
+        caller.join(30)
+    assert late == [401]
+    facts = world.credential("filed")
+    assert (facts["hint"], facts["older_serves"], facts["refused_status"]) == (KEYS[6][-4:], False, None)
 
 
 def test_a_helper_is_looked_at_each_time(world: World, user: str) -> None:

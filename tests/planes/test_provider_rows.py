@@ -20,14 +20,16 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def failure(row: ProviderSettings) -> str:
-    """Why a gateway with this row does not start."""
+def failure(row: ProviderSettings, settings: Settings | None = None) -> str:
+    """Why a gateway with this row does not start; empty when it does."""
 
-    async def hold() -> dict[str, str]:
-        keyring = open_keyring(Settings(), lambda _: None)
-        return await keyring.hold([providers.wanted(row)])
+    async def hold() -> str:
+        keyring = open_keyring(settings or Settings(), lambda _: None)
+        failures = await keyring.hold([providers.wanted(row)])
+        await keyring.stop()
+        return failures.get(row.name, "")
 
-    return asyncio.run(hold())[row.name]
+    return asyncio.run(hold())
 
 
 def test_keys_of_the_environment_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +57,18 @@ def test_what_is_no_api_key_is_refused_at_load(monkeypatch: pytest.MonkeyPatch, 
     said = failure(providers.provider_rows(Settings())[0])
     assert "providers.anthropic.api_key" in said
     assert token not in said
+
+
+def test_a_vault_needs_a_token_at_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The variable will not come; the file of an agent may."""
+    row = ProviderSettings(name="o", kind="openai", models=("gpt-*",), api_key="vault:kv/a#b")
+    monkeypatch.delenv("VAULT_TOKEN", raising=False)
+    monkeypatch.setenv("VAULT_ADDR", "http://127.0.0.1:9")
+    assert "providers.o.api_key: the environment variable VAULT_TOKEN is not set" in failure(row)
+    monkeypatch.setenv("VAULT_ADDR", "http://vault.example")
+    assert "would send the token in clear text" in failure(row)
+    server = {"address": "http://127.0.0.1:9", "token": f"file:{tmp_path}/token"}
+    assert failure(row, Settings(key_sources={"hashicorp": server})) == ""
 
 
 def test_a_missing_key_names_its_variable() -> None:

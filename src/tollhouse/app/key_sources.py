@@ -70,4 +70,8 @@ def _hashicorp(section: HashiCorpSource) -> HashiCorp:
         section.max_bytes,
     )
     scheme, _, rest = (section.token or "env:VAULT_TOKEN").partition(":")
-    return HashiCorp(options, File(rest).now if scheme == "file" else Variable(rest).now, tls)
+    if scheme == "file":  # which an agent may write later
+        return HashiCorp(options, File(rest).now, tls)
+    variable = Variable(rest)
+    variable.now()
+    return HashiCorp(options, variable.now, tls)

@@ -127,7 +127,7 @@ def _provider(provider: dict[str, Any], probe: dict[str, Any] | None) -> Finding
         return problem(
             check, f"{about}: cannot be reached: {probe.get('detail', '')}", "Check base_url and the network."
         )
-    if not credential and provider.get("kind") != "local":
+    if not credential and provider.get("kind") != "local" and not provider.get("credential_source"):
         return warning(check, about, "Where it needs one, name it by api_key in its row: env:NAME, file:/path, …")
     reached = f", answers in {probe.get('duration_ms', 0):.0f} ms" if probe is not None else ""
     return fine(check, about + reached)
