@@ -100,25 +100,32 @@ def test_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch, variable: s
 
 
 @pytest.mark.parametrize(
-    ("reference", "allowed"),
+    ("reference", "listed", "allowed"),
     [
-        ("env:SOME_KEY", True),
-        ("file:/nowhere/key", False),  # it cannot be read
-        ("cmd:touch /tmp/never", False),
-        ("vault:kv/a#b", False),  # the settings do not list it
-        ("stored:main", True),
-        ("env:TOLLHOUSE_MASTER_KEY", False),
-        ("sk-ant-api03-a-key-itself", False),
+        ("env:SOME_KEY", None, True),
+        ("env:SOME_KEY", "env:OTHER_*", False),
+        ("file:/nowhere/key", None, False),  # it cannot be read
+        ("cmd:touch ran", None, False),
+        ("cmd:touch ran", "*", False),
+        ("vault:kv/a#b", None, False),
+        ("vault:kv/a#b", "vault:kv/*", True),
+        ("stored:main", None, True),
+        ("env:TOLLHOUSE_MASTER_KEY", "*", False),
+        ("sk-ant-api03-a-key-itself", "*", False),
     ],
 )
 def test_what_a_row_of_the_database_may_name(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reference: str, allowed: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reference: str, listed: str | None, allowed: bool
 ) -> None:
-    """Whoever wrote it there: a helper is never run for it."""
+    """Whoever wrote it there: a helper is never run for it, whatever the settings list."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOME_KEY", "sk-ant-api03-" + "x" * 40)
     monkeypatch.setenv("TOLLHOUSE_MASTER_KEY", "sk-ant-api03-" + "x" * 40)
-    settings = Settings(home=tmp_path, local={"enabled": False})
+    upstream = {} if listed is None else {"declared_secrets": listed}
+    sources = {"hashicorp": {"address": "http://127.0.0.1:9", "token": "file:/nowhere/token"}}
+    settings = Settings(home=tmp_path, local={"enabled": False}, upstream=upstream, key_sources=sources)
     fleet = Fleet(settings, Store(settings), open_keyring(settings, lambda _: None))
     faults = fleet.faults([ProviderRow("x", "anthropic", ("*",), api_key=reference)])
     assert [fault[:2] for fault in faults] == ([] if allowed else [("x", "api_key")])
     assert "a-key-itself" not in str(faults)
+    assert not (tmp_path / "ran").exists()
