@@ -115,6 +115,9 @@ def test_metrics(secure: Gateway, secure_provider: ScriptedUpstream, authority: 
     grown = {name for name, value in after.items() if value > before.get(name, 0) and name.startswith("tollhouse_")}
     assert any("invalid_key" in name for name in grown), grown
     assert any("exact" in name for name in grown), grown
+    assert after["tollhouse_audit_records"] > before["tollhouse_audit_records"]
+    (head,) = {name for name in after if name.startswith("tollhouse_audit_head_info")} - before.keys()
+    assert f'seq="{after["tollhouse_audit_records"]:.0f}"' in head
     assert not any("measured" in name or key in name for name in after)  # no people, no secrets
 
 

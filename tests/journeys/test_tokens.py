@@ -89,6 +89,10 @@ def test_fifty_first_calls_make_one_user_who_is_held_to_the_plan(trusting: Gatew
     user = trusting.owner("GET", "/users/first")
     assert (user["plan_id"], user["email"]) == ("free", "first@app.example")
     assert trusting.usage("first")["calls"] == 10
+    told = trusting.owner("GET", "/audit", object="first", kind="user")["items"]
+    assert [(one["act"], one["actor_kind"], one["actor"], one["way"]) for one in told] == [
+        ("created", "issuer", "jwt:app", "token")
+    ]
 
 
 def test_claims_that_change_move_the_user(trusting: Gateway, identity_provider: ScriptedUpstream) -> None:
