@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from sqlalchemy import Connection, event, select, text
+from sqlalchemy.exc import IntegrityError
 
 from tests.planes.records import T0_NS, hold, settle, settlement
 from tollhouse.journal import Journal, JournalOptions
@@ -190,6 +191,16 @@ def test_a_character_that_a_database_may_refuse_does_not_stop_the_others(connect
     if connection.dialect.name == "postgresql":  # no header carries it, but an old journal may; SQLite stores it
         assert ship(connection, [Settlement(hold(4, client=odd), settle(4))]) == 1
         assert list_requests(connection)[0].client == mended
+
+
+def test_a_row_that_breaks_a_rule_leaves_nothing_of_its_transaction(database: Database) -> None:
+    """In SQLite its statement ends where it stands, with the rows before it: only the transaction undoes those."""
+    some = [Settlement(hold(number, budgets=ALL), settle(number)) for number in range(60)]
+    broken = Settlement(hold(60, key_id=None), settle(60))
+    with pytest.raises(IntegrityError):
+        database.run_sync(lambda connection: ship(connection, [*some[:40], broken, *some[40:]]))
+    assert database.run_sync(lambda connection: (entries(connection), posted(connection))) == ([], {})
+    assert database.run_sync(lambda connection: ship(connection, some)) == 60
 
 
 def test_recounting_mends_what_is_posted(connection: Connection) -> None:

@@ -25,6 +25,10 @@ SIZES = (125, 25, 5, 1)
 """SQLite: rows of a statement, largest first: few, so that the prepared statements are found again."""
 ALIKE_SIZES = SIZES[:2]
 """The same of rows that are partly alike; fewer rows do not pay for a statement of their own."""
+OF_SQLITE = "INSERT OR FAIL"
+"""A row that breaks a rule ends the transaction, which undoes all. By default SQLite could undo the statement alone: it
+keeps what was in every page that the statement changes, for that, in a file; that were two of five of all its writes.
+"""
 JSON_ROWS = 250
 """PostgreSQL: rows of a statement, at most; they are made in half a millisecond."""
 NUL = "\0"
@@ -36,10 +40,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Bulk:
-    """A statement around `{rows}`, which stands for a table of the values: `VALUES (?, ?), (?, ?) …` or a SELECT; in
-    words SQLite and PostgreSQL share. `columns` are the names of the values (which the statement may ask for by
-    `{names}`) and their types in PostgreSQL; those also named in `alike` are often the same in many rows. It holds
-    nothing that was input.
+    """A statement `{insert} INTO …` around `{rows}`, which stands for a table of the values: `VALUES (?, ?), (?, ?) …`
+    or a SELECT; in words SQLite and PostgreSQL share. `columns` are the names of the values (which the statement may
+    ask for by `{names}`) and their types in PostgreSQL; those also named in `alike` are often the same in many rows. It
+    holds nothing that was input.
 
     SQLite's values may have other `places`, with NULL where nothing is given.
     """
@@ -54,13 +58,14 @@ class Bulk:
 
         def statements(sizes: Iterable[int], alike: Collection[str]) -> list[tuple[int, str]]:
             names = _quoted(places)
-            return [(size, sql.format(names=names, rows=_marks(places, columns, alike, size))) for size in sizes]
+            rows = [(size, _marks(places, columns, alike, size)) for size in sizes]
+            return [(size, sql.format(insert=OF_SQLITE, names=names, rows=values)) for size, values in rows]
 
         self._statements = statements(SIZES, ())
         self._alike_statements = statements(ALIKE_SIZES, alike) if alike else []
         typed = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
         rows = f"SELECT * FROM json_to_recordset(%s) AS given ({typed})"  # noqa: S608
-        self._json_statement = sql.format(names=_quoted(columns), rows=rows)
+        self._json_statement = sql.format(insert="INSERT", names=_quoted(columns), rows=rows)
 
     @classmethod
     def insert(
@@ -71,7 +76,7 @@ class Bulk:
         does it take a row's values where they are, else it copies each to another place first.
         """
         given = {column.name: _kind(column) for column in columns if column.name != numbered}
-        sql = f"INSERT INTO {columns[0].table} ({{names}}) {{rows}} {then}"
+        sql = f"{{insert}} INTO {columns[0].table} ({{names}}) {{rows}} {then}"
         return cls(sql, given, alike, [column.name for column in columns])
 
     def write(

@@ -154,7 +154,7 @@ def _in_unit(budget_id: str, sums: list[int]) -> tuple[int, int, int]:
 _POST = Bulk(
     """
     WITH added (budget_id, window_start_s, usd, tokens, requests) AS ({rows})
-    INSERT INTO budget_windows (budget_id, window_start_s, posted)
+    {insert} INTO budget_windows (budget_id, window_start_s, posted)
     SELECT budget_id, window_start_s, CASE unit WHEN 'usd' THEN usd WHEN 'tokens' THEN tokens ELSE requests END
     FROM added LEFT JOIN budgets USING (budget_id) WHERE unit IS NOT NULL OR substr(budget_id, 1, 5) = 'plan:'
     ON CONFLICT (budget_id, window_start_s) DO UPDATE SET posted = budget_windows.posted + excluded.posted
