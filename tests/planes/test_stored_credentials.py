@@ -159,6 +159,14 @@ def test_what_is_no_api_key_is_refused_with_the_way_out_and_not_repeated(
     assert untouched.get(MINE, caller=ANN)["items"] == []
 
 
+@pytest.mark.parametrize(("provider", "secret"), [("openai", FIRST), ("anthropic", "sk-proj-first-secret-0123456789")])
+def test_no_vendor_is_told_anothers_key(untouched: Desk, provider: str, secret: str) -> None:
+    problem = untouched.problem(400, "PUT", f"{MINE}/{provider}", {"secret": secret}, caller=ANN)
+    assert problem["code"] == "another_providers_key"
+    assert "Store it for the provider it is of" in problem["detail"]
+    assert "first-secret" not in problem["detail"]
+
+
 def test_a_body_that_is_wrong_does_not_come_back(untouched: Desk) -> None:
     for body in ({"secret": [FIRST]}, {"secret": FIRST, "more": FIRST}, {"secret": FIRST, "name": FIRST * 9}):
         answer = untouched.ask("PUT", f"{MINE}/anthropic", body, caller=ANN)
@@ -266,8 +274,8 @@ def test_others_credentials_are_not_there(desk: Desk) -> None:
     ):
         assert desk.problem(404, method, path + tail, body, caller=BOB)["code"] == "not_found"
     assert desk.get(ALL, caller=BOB)["items"] == desk.get(f"{ALL}?user=ann", caller=BOB)["items"] == []
-    desk.problem(403, "POST", ALL, {"provider": "openai", "secret": FIRST}, caller=BOB)  # the operator's
-    body = {"provider": "openai", "secret": FIRST, "user_id": "ann"}
+    desk.problem(403, "POST", ALL, {"provider": "anthropic", "secret": FIRST}, caller=BOB)  # the operator's
+    body = {"provider": "anthropic", "secret": FIRST, "user_id": "ann"}
     desk.problem(404, "POST", ALL, body, caller=BOB)
     assert desk.get(ALL, caller=ANN)["items"] == desk.get(ALL)["items"]
 
@@ -278,7 +286,7 @@ def test_the_operator_stores_assigns_and_takes_back(desk: Desk) -> None:
     assert made["user_id"] is None
     taken = desk.problem(409, "POST", ALL, {"provider": "anthropic", "secret": FIRST, "name": "other"})
     assert taken["code"] == "same_secret"
-    assert desk.problem(409, "POST", ALL, {"provider": "openai", "secret": SECOND, "name": "pool"})["field"] == "name"
+    assert desk.problem(409, "POST", ALL, {"provider": "openai", "secret": "sk-x", "name": "pool"})["field"] == "name"
     path, body = "/api/v1/users/ann/credentials/anthropic", {"credential_id": made["credential_id"]}
     assert desk.ask("PUT", path, body).json() == {"user_id": "ann", "provider": "anthropic", **body}
     assert desk.plane.image.assigned == (("ann", made["credential_id"]),)

@@ -1,5 +1,6 @@
 """Envelopes open for whom they were sealed and nobody else; the file of master keys is never half."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -159,3 +160,12 @@ def test_two_keys_in_one_line_are_left_to_their_owner(tmp_path: Path) -> None:
     with pytest.raises(SettingsError):
         key_file.forget(path, (1,))
     assert parse_master_keys(path.read_text(), where="x").versions == (1, 2)
+
+
+def test_what_root_makes_is_its_directorys_owners(tmp_path: Path) -> None:
+    whose = 65534 if os.geteuid() == 0 else os.geteuid()  # only root gives files away
+    os.chown(tmp_path, whose, -1)
+    key_file.make(tmp_path / "master-keys")
+    key_file.append(tmp_path / "master-keys", 2)
+    status = (tmp_path / "master-keys").stat()
+    assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (whose, 0o600)

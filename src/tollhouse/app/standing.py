@@ -110,6 +110,7 @@ def gauges(house: "House") -> Gauges:
         "captures_kept": ("Calls whose content was stored since the start.", house.capturer.kept),
         "captures_dropped": ("Calls whose content could not be stored.", house.capturer.dropped),
         "audit_records": ("Records of the audit trail.", house.store.trail.head.seq),
+        "secrets_unopened": ("Stored secrets that no master key here opens.", house.vault.unopened),
         "keys": ("Secrets by which somebody is known.", len(house.snapshot.by_digest)),
     }
 

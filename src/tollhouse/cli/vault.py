@@ -150,15 +150,16 @@ async def _rewrap(api: Api, older: int) -> tuple[int, list[dict[str, str]]]:
         batch = await api.post("/vault/rewrap", {"limit": BATCH, "after": after})
         done += batch["rewrapped"]
         failed += batch["not_opened"]
-        _progress(done, older)
-        if batch["after"] is None:
+        over = batch["after"] is None
+        _progress(done, older, over=over)
+        if over:
             return done, failed[:BATCH]
         after = batch["after"]
 
 
-def _progress(done: int, of: int) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{done:,} of {of:,} secrets" + ("\n" if done >= of else ""))
+def _progress(done: int, of: int, *, over: bool) -> None:
+    if of and sys.stderr.isatty():
+        sys.stderr.write(f"\r{done:,} of {of:,} secrets" + ("\n" if over else ""))
         sys.stderr.flush()
 
 

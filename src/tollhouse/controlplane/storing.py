@@ -16,7 +16,7 @@ from tollhouse.controlplane.deps import ControlDeps
 from tollhouse.controlplane.problems import Problem, invalid
 from tollhouse.rules.addresses import address_problem
 from tollhouse.rules.base_urls import BaseUrl, BaseUrlError, read_base_url
-from tollhouse.rules.credential_kinds import classify, upstream_problem
+from tollhouse.rules.credential_kinds import classify, row_of, upstream_problem
 from tollhouse.storage import credentials as stored
 from tollhouse.terms.credentials import MANAGED_PREFIX, OWN_PREFIX, Credential
 from tollhouse.terms.errors import VaultError
@@ -24,6 +24,8 @@ from tollhouse.terms.names import DEFAULT_ORG
 from tollhouse.upstream.providers import unusable
 from tollhouse.vault import Binding, version_of
 
+VENDORS = {"https://api.anthropic.com:443": "Anthropic", "https://api.openai.com:443": "OpenAI"}
+"""Addresses that take no other vendor's keys."""
 HINT_CHARS = 4
 MIN_HINTED_CHARS = 12
 """Of a shorter secret the last four characters would tell too much."""
@@ -72,10 +74,21 @@ def checked(deps: ControlDeps, provider: str, shown: SecretStr, base_url: str | 
     problem = unusable(secret)
     if problem is not None:
         raise invalid("secret", f"{problem}; paste the API key alone")
+    problem = _astray(secret, host if own is None else own.origin)
+    if problem is not None:
+        raise Problem(400, "another_providers_key", f"secret: {problem}", field="secret")
     kind = classify(secret).value
     return (
         Checked(provider, host, kind, secret) if own is None else Checked(provider, own.origin, kind, secret, own.text)
     )
+
+
+def _astray(secret: str, host: str) -> str | None:
+    """Why this would tell a provider another one's key; None where its form does not say whose it is."""
+    row, whose = row_of(secret), VENDORS.get(host)
+    if row is None or row.guess or whose is None or whose in row.provider:
+        return None
+    return f"This is {row.what}, but {host} is {whose}'s, who would only learn it. Store it for the provider it is of."
 
 
 def no_master_key() -> Problem:

@@ -129,12 +129,6 @@ def assigned_to(connection: Connection, user_id: str) -> tuple[str, ...]:
     return tuple(connection.scalars(select(column.provider).where(column.user_id == user_id).order_by(column.provider)))
 
 
-def forget_user(connection: Connection, user_id: str) -> int:
-    """All that a user stored, and what they were given; how many of their own there were."""
-    connection.execute(delete(credential_users).where(credential_users.c.user_id == user_id))
-    return connection.execute(delete(credentials).where(credentials.c.user_id == user_id)).rowcount
-
-
 class Uses:
     """When stored credentials were last noted to be used: not with every call, once a minute for each."""
 

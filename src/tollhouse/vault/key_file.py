@@ -82,6 +82,9 @@ def _written_aside(path: Path, text: str) -> Path:
     except OSError as error:
         raise SettingsError(f"cannot write {aside}: {error.strerror}; the master keys stay as they are") from error
     with os.fdopen(fd, "w", encoding="ascii") as file:
+        if os.geteuid() == 0:  # the gateway may run as somebody else: whose directory it is
+            owner = path.parent.stat()
+            os.fchown(fd, owner.st_uid, owner.st_gid)
         file.write(text)
         file.flush()
         os.fsync(fd)
