@@ -7,7 +7,7 @@ never a person, a key or a text of a request.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import add
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
@@ -108,6 +108,8 @@ class Telemetry:
         self._series: dict[tuple[str, str, str, str], Series] = defaultdict(Series)
         """By provider, endpoint, kind of settlement and code."""
         self._refusals: dict[tuple[str, str], int] = defaultdict(int)
+        self.more: Callable[[], Iterable[Metric]] = lambda: ()
+        """Families that somebody else counts."""
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
@@ -173,6 +175,7 @@ class Telemetry:
         for refused, count in self._refusals.items():
             refusals.add_metric(list(refused), count)
         yield from (calls, tokens, cost, duration, first, refusals)
+        yield from self.more()
         for name, (text, value) in self._gauges().items():
             yield GaugeMetricFamily(f"tollhouse_{name}", text, value=value)
         for name, (text, facts) in self._infos().items():

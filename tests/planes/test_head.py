@@ -30,13 +30,20 @@ def test_headers_travel_on_byte_for_byte_and_in_order() -> None:
         b"authorization", b"x-api-key", b"cookie", b"accept-encoding", b"connection", b"keep-alive", b"te", b"trailer",
         b"upgrade", b"http2-settings", b"proxy-authorization", b"content-length", b"expect", b"host", b"origin",
         b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via", b"openai-organization", b"openai-project",
-        b"x-tollhouse-user", b"x-openwebui-user-email", b"sec-fetch-mode", b"cf-connecting-ip", b"referer",
+        b"x-tollhouse-user", b"x-openwebui-user-id", b"x-openwebui-user-email", b"sec-fetch-mode", b"cf-connecting-ip",
+        b"referer",
     ],
 )  # fmt: skip
 def test_what_stays_here(name: bytes) -> None:
     value = {b"content-length": b"3", b"expect": b"100-continue"}.get(name, b"secret")
     headers = [(name, value)] if name != b"host" else []
     assert head(*headers).forwarded == b""
+
+
+def test_whom_open_webui_names_is_read() -> None:
+    assert head().end_user == ""
+    assert head((b"x-openwebui-user-id", b"web-7")).end_user == "web-7"
+    assert head((b"x-openwebui-user-id", b"\xff" * 500)).end_user == "\ufffd" * 128
 
 
 def test_headers_named_by_connection_stay_too() -> None:

@@ -15,6 +15,7 @@ from tests.planes.plane import KEY, SECRET, T0_NS, image
 from tests.planes.test_sign_in import MIA, OPEN
 from tollhouse.controlplane.access import Caller
 from tollhouse.controlplane.sign_in.doorkeeper import Doorkeeper
+from tollhouse.dataplane.head import read_head
 from tollhouse.dataplane.identify import Unwelcome, VirtualKeyScheme
 from tollhouse.dataplane.snapshot import Snapshot
 from tollhouse.rules.networks import network_of
@@ -96,6 +97,22 @@ def test_a_paused_key_is_refused_in_words() -> None:
     assert refusal.value.message == (
         "The key laptop is paused (it spent too much). Ask the operator of this gateway to resume it."
     )
+
+
+def test_a_key_is_noted_when_a_connection_shows_it_first() -> None:
+    snapshot = Snapshot()
+    snapshot.replace(image(), None)
+    scheme = VirtualKeyScheme(snapshot, SECRET, lambda: T0_NS)
+    seen: list[tuple[str, str]] = []
+    scheme.seen = lambda principal, head: seen.append((principal.key.key_id, head.peer))
+    lines = [(b"host", b"a"), (b"x-api-key", KEY), (b"x-forwarded-for", b"192.0.2.1")]
+    head = read_head(b"POST", b"/v1/messages", lines, "1.1", True, 999)
+    head.peer = "127.0.0.1"
+    for _ in range(3):
+        scheme.identify(head)
+    assert seen == [("key_1", "127.0.0.1")]
+    assert head.read[b"x-forwarded-for"] == b"192.0.2.1"
+    assert b"192.0.2.1" not in head.forwarded
 
 
 def test_a_lock_out_is_told_of_once_each_lock(desk: Desk, told: list[Notice]) -> None:

@@ -21,6 +21,8 @@ from tollhouse.app.chat import pinned
 from tollhouse.app.fleet import Fleet
 from tollhouse.app.identity import schemes
 from tollhouse.app.key_sources import open_keyring
+from tollhouse.app.lookout import start_lookout
+from tollhouse.app.metrics import counted
 from tollhouse.app.notices import Herald
 from tollhouse.app.opening import KeyOpener, open_credential_watch
 from tollhouse.app.request_ids import RequestIds
@@ -62,7 +64,7 @@ from tollhouse.terms.people import VirtualKey
 from tollhouse.upstream.local import LocalModel
 from tollhouse.upstream.pool import Pool, PoolOptions
 from tollhouse.upstream.providers import Provider
-from tollhouse.workers import Follower, Shipper, ShipperOptions, StrangerGate, Upkeep
+from tollhouse.workers import Census, Follower, Shipper, ShipperOptions, StrangerGate, Upkeep
 
 DIALECTS: tuple[Dialect, ...] = (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS, PAGE)
 NO_PROVIDER = (
@@ -86,6 +88,8 @@ class House:
         self.setup_token: str | None = None
         """Makes its holder the first owner; for who started this, and nobody's log."""
         self.board = Board()
+        self.control: ControlDeps
+        """What the management API has in hand, once it is built."""
         self.started_ns = time.time_ns()
         self.base_url = ""
         """Set by who serves."""
@@ -144,7 +148,6 @@ class House:
         self._opened.push_async_callback(self.follower.stop)
         await self.changed(None)
         await store.database.run(partial(restore_limits, self))
-        self.shipper.told = self._shipped
         self.shipper.start()
         self._opened.push_async_callback(self.shipper.stop, SHIP_TIMEOUT_S)
         rows_per_s = settings.storage.max_stranger_rows_per_s
@@ -158,6 +161,11 @@ class House:
         self._opened.push_async_callback(self.credential_watch.stop)
         self._open_plane()
         self.herald.open(self._opened)
+        self.census = Census()
+        self.telemetry.more = partial(counted, self)
+        self.lookout = start_lookout(self)
+        self._opened.push_async_callback(self.lookout.stop)
+        self.shipper.told = self._shipped
 
     @property
     def warnings(self) -> list[str]:
@@ -261,8 +269,10 @@ class House:
             self.keyring.read_soon("stored")
         await self.doorkeeper.people_changed(image.users)
 
-    def _shipped(self, settlements: Sequence[Settlement], _refused: Sequence[Refused]) -> None:
+    def _shipped(self, settlements: Sequence[Settlement], refused: Sequence[Refused]) -> None:
         self.accounts.shipped(settlements)
+        self.lookout.shipped(settlements, refused)
+        self.census.take(settlements)
 
     def own_key(self, text: str) -> VirtualKey | None:
         """The key this text is, if it is good."""
@@ -286,7 +296,7 @@ class House:
         return None
 
     def build_api(self) -> FastAPI:
-        return build_api(
+        api = build_api(
             ControlDeps(
                 database=self.store.database,
                 server_secret=self.store.server_secret,
@@ -319,6 +329,8 @@ class House:
                 trail=self.store.trail,
             )
         )
+        self.control = api.state.deps
+        return api
 
     async def captured(self) -> None:
         """The content of calls that are over is stored, or the wait for it was long enough."""

@@ -18,6 +18,8 @@ class By(StrEnum):
     TEAM = "team"
     MODEL = "model"
     CLIENT = "client"
+    SESSION = "session"
+    END_USER = "end_user"
     PAYER = "payer"
     DAY = "day"
 
@@ -62,7 +64,7 @@ def _print_report(report: dict[str, Any]) -> None:
     most = max((weigh(row) for row in rows), default=0)
     unsure = any(_unsure(row) for row in [*rows, total])
     some_own = parse_usd(total["own_usd"]) > 0
-    columns = [report["by"].title(), "", ">Cost", ">Calls", ">Input", ">Cached", ">Output"]
+    columns = [report["by"].replace("_", " ").title(), "", ">Cost", ">Calls", ">Input", ">Cached", ">Output"]
     columns += [">Own keys"] * some_own + [">Not exact"] * unsure
 
     def line(row: dict[str, Any], name: str, drawn: str) -> tuple[str, ...]:

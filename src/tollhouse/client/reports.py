@@ -12,7 +12,7 @@ def me(provider: str | None = None) -> Ask[Me]:
 
 
 def usage(
-    by: Literal["user", "key", "team", "model", "client", "payer", "day"] = "user",
+    by: Literal["user", "key", "team", "model", "client", "session", "end_user", "payer", "day"] = "user",
     *,
     since: str | None = None,
     until: str | None = None,
@@ -26,10 +26,16 @@ def usage(
 
 
 def requests(
-    *, user: str | None = None, key: str | None = None, team: str | None = None, failed: bool | None = None
+    *,
+    user: str | None = None,
+    key: str | None = None,
+    team: str | None = None,
+    session: str | None = None,
+    end_user: str | None = None,
+    failed: bool | None = None,
 ) -> PageAsk[Request]:
     """Newest first, refused ones too."""
-    return page("/requests", Request, user=user, key=key, team=team, failed=failed)
+    return page("/requests", Request, user=user, key=key, team=team, session=session, end_user=end_user, failed=failed)
 
 
 def request(request_id: str) -> Ask[Request]:

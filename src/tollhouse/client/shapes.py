@@ -229,6 +229,8 @@ class Request(msgspec.Struct, frozen=True):
     at: datetime | None = None
     paid_by: str = ""
     credential_id: str = ""
+    end_user: str = ""
+    """Of the application's own users, as the client says."""
 
 
 class MyTeam(msgspec.Struct, frozen=True):

@@ -106,6 +106,8 @@ class RequestOut(BaseModel):
     attempts: int
     client: str
     session: str
+    end_user: str
+    """Of the application's own users, as the client says."""
     upstream_request_id: str
     paid_by: PaidBy | Literal[""]
     credential_id: str
@@ -165,6 +167,8 @@ async def list_requests(
     user: Named = None,
     key: Named = None,
     team: Named = None,
+    session: Named = None,
+    end_user: Named = None,
     failed: Annotated[bool | None, Query(description="Only those with (true) or without (false) a code")] = None,
     cursor: CursorQuery = None,
     limit: LimitQuery = DEFAULT_PAGE,
@@ -181,6 +185,8 @@ async def list_requests(
                 key_id=key,
                 team_id=team,
                 tenants=theirs,
+                session=session,
+                end_user=end_user,
                 failed=failed,
                 cursor=after,
                 limit=limit + 1,

@@ -335,4 +335,5 @@ def hold_record(
         head.session or ask.session[:MAX_SESSION_CHARS],
         "" if principal.team is None else principal.team.team_id,
         attempt.credential_id,
+        ask.end_user or head.end_user,
     )

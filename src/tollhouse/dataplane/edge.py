@@ -240,6 +240,8 @@ class Edge(Farewell):
             parser.get_http_version(),
             parser.should_keep_alive() and not upgrade,
         )
+        if self.client is not None:
+            head.peer = self.client[0]
         self.head_bytes = 0
         if upgrade and head.has_body:
             self.half_read = head

@@ -105,6 +105,10 @@ NOT_FOR_PROVIDERS = frozenset(
 )
 NOT_FOR_PROVIDERS_PREFIXES = (b"x-forwarded-", b"x-openwebui-user-", b"x-tollhouse-", b"sec-", b"cf-")
 
+END_USER_HEADER = b"x-openwebui-user-id"
+"""Open WebUI's own user, where its operator has it tell (ENABLE_FORWARD_USER_INFO_HEADERS); not for providers."""
+FORWARDED_FOR = b"x-forwarded-for"
+"""Read of trusted proxies, to know from how many places a key is used."""
 SESSION_HEADERS = (b"x-claude-code-session-id", b"x-session-id", b"session-id")
 MAX_CLIENT_CHARS = 64
 MAX_SESSION_CHARS = 128
@@ -130,6 +134,8 @@ _FATE = dict.fromkeys(HOP_BY_HOP | NOT_FOR_PROVIDERS, _DROP) | dict.fromkeys(
         b"x-claude-code-session-id",
         b"x-session-id",
         b"session-id",
+        END_USER_HEADER,
+        FORWARDED_FOR,
     ),
     _READ,
 )
@@ -162,6 +168,10 @@ class RequestHead(msgspec.Struct, eq=False):
     """By which tool: `claude-cli/2.1 (…)` is `claude-cli`."""
     session: str = ""
     """The tool's own name of the conversation, for attribution."""
+    end_user: str = ""
+    """Of the application's own users, as it says in a header; a body that names one counts before it."""
+    peer: str = ""
+    """The address that the connection comes from; empty for one without."""
     route: Route | None = None
     """None: the path is not of the data plane and goes to ASGI."""
     proof: Proof = msgspec.field(default_factory=Proof)
@@ -212,6 +222,8 @@ def read_head(
     head.client = agent.split("/", 1)[0].split(" ", 1)[0][:MAX_CLIENT_CHARS]
     head.session = next((read[name] for name in SESSION_HEADERS if read.get(name)), b"").decode("latin-1")
     head.session = head.session[:MAX_SESSION_CHARS]
+    if END_USER_HEADER in read:
+        head.end_user = read[END_USER_HEADER].decode("utf-8", "replace")[:MAX_SESSION_CHARS]
     head.route = route_of(head)
     return head
 

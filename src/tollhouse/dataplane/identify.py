@@ -83,6 +83,8 @@ class VirtualKeyScheme:
         self._by_digest = snapshot.by_digest
         self._secret = server_secret
         self._now_ns = now_ns
+        self.seen: Callable[[Principal, RequestHead], None] = lambda principal, head: None
+        """Told of a key that is looked up: of most keys when a connection shows it first, not with each call."""
 
     def identify(self, head: RequestHead) -> Principal | None:
         proof = head.proof
@@ -91,6 +93,7 @@ class VirtualKeyScheme:
         for credential in credentials(head):
             if keys.is_well_formed(credential):
                 principal = self.principal_of(credential)
+                self.seen(principal, head)
                 if principal.lasting:
                     proof.principal, proof.version = principal, self._snapshot.version
                 return principal

@@ -26,4 +26,5 @@ def row(exchange: "Exchange", status: int, code: str) -> Refused:
         exchange.head.client,
         exchange.provider_name,
         principal.team.team_id if principal and principal.team else "",
+        end_user=exchange.ask.end_user if exchange.ask and exchange.ask.end_user else exchange.head.end_user,
     )

@@ -3,6 +3,29 @@
 """
 
 import ipaddress
+from collections.abc import Sequence
+from typing import Final
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+MAX_HOPS: Final = 32
+
+
+def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
+    """Whose connection it is: the peer's, or where a trusted proxy stands there, the last address of its
+    `X-Forwarded-For` that is no trusted proxy's.
+    """
+    found = peer
+    for hop in (peer, *forwarded_for.split(",")[: -MAX_HOPS - 1 : -1]):
+        if not hop.strip():
+            continue
+        found = hop.strip()
+        try:
+            address = ipaddress.ip_address(found)
+        except ValueError:
+            return found
+        if not any(address in network for network in trusted):
+            return found
+    return found
 
 
 def network_of(address: str) -> str:

@@ -44,7 +44,7 @@ _CHUNK = 500
 """Values in one IN (…)."""
 
 T = TypeVar("T")
-UsageBy = Literal["user", "key", "team", "model", "client", "payer", "day"]
+UsageBy = Literal["user", "key", "team", "model", "client", "session", "end_user", "payer", "day"]
 
 _VOIDED = SettleKind.VOIDED
 _user = attrgetter("hold.user_id")
@@ -230,6 +230,8 @@ def _group(by: UsageBy, utc_offset_s: int) -> ColumnElement[Any]:
         "team": ledger.c.team_id,
         "model": ledger.c.upstream_model,
         "client": ledger.c.client,
+        "session": ledger.c.session,
+        "end_user": ledger.c.end_user,
         "payer": _PAYER,
     }[by]
 

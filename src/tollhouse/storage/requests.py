@@ -100,6 +100,8 @@ def list_requests(
     key_id: str | None = None,
     team_id: str | None = None,
     tenants: Tenants = EVERYBODY,
+    session: str | None = None,
+    end_user: str | None = None,
     failed: bool | None = None,
     cursor: str = "",
     limit: int = 100,
@@ -115,7 +117,8 @@ def list_requests(
     for table, latest, read in ((ledger, _LATEST_ENTRY, _entered), (requests, _LATEST_NOTE, _noted)):
         place = tuple_(table.c.at_ns, table.c.request_id)
         of = whose(connection, table, user_id=user_id, key_id=key_id, team_id=team_id, tenants=tenants)
-        query = select(table).where(latest, *of)
+        named = ((table.c.session, session), (table.c.end_user, end_user))
+        query = select(table).where(latest, *of, *(column == name for column, name in named if name is not None))
         if failed is not None:
             query = query.where(table.c.code != "" if failed else table.c.code == "")
         if before is not None:

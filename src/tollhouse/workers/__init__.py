@@ -3,10 +3,12 @@ keep providers' credentials fresh.
 """
 
 from tollhouse.workers.capturer import Capturer, CapturerOptions
+from tollhouse.workers.census import Census
 from tollhouse.workers.credential_watch import CredentialWatch
 from tollhouse.workers.deliverer import Deliverer, DelivererOptions
 from tollhouse.workers.follower import Follower
 from tollhouse.workers.keyring import Keyring, KeyringOptions, Wanted
+from tollhouse.workers.lookout import Lookout
 from tollhouse.workers.recorder import Recorder
 from tollhouse.workers.recovery import RecoveryReport, recover
 from tollhouse.workers.shipper import Shipper, ShipperFacts, ShipperOptions
@@ -16,12 +18,14 @@ from tollhouse.workers.upkeep import Upkeep
 __all__ = [
     "Capturer",
     "CapturerOptions",
+    "Census",
     "CredentialWatch",
     "Deliverer",
     "DelivererOptions",
     "Follower",
     "Keyring",
     "KeyringOptions",
+    "Lookout",
     "Recorder",
     "RecoveryReport",
     "Shipper",
