@@ -422,16 +422,16 @@ def dumped(database: Database) -> str:
     return database.run_sync(query)
 
 
-def test_use_is_noted_once_a_minute_and_never_set_back(quick: Desk) -> None:
-    told = store(quick)
-    key = quick.make("/api/v1/keys", user_id="ann")
-    ledger = SqlLedger(quick.deps.database)
+def test_use_is_noted_once_a_minute_and_never_set_back(desk: Desk) -> None:
+    told = store(desk)
+    key = desk.make("/api/v1/keys", user_id="ann")
+    ledger = SqlLedger(desk.deps.database)
 
     def used_at(at_ns: int, *, kind: SettleKind = SettleKind.EXACT) -> int | None:
         call = settled(f"req_{at_ns}_{kind}", key, at_ns=at_ns, kind=kind)
         hold = msgspec.structs.replace(call.hold, credential_id=told["credential_id"])
         asyncio.run(ledger.ship([msgspec.structs.replace(call, hold=hold)], ()))
-        at: int | None = row(quick, told["credential_id"]).last_used_at_ns
+        at: int | None = row(desk, told["credential_id"]).last_used_at_ns
         return at
 
     second = 10**9
@@ -439,7 +439,7 @@ def test_use_is_noted_once_a_minute_and_never_set_back(quick: Desk) -> None:
     assert used_at(START_NS) == START_NS
     assert used_at(START_NS + 59 * second) == START_NS
     assert used_at(START_NS + 60 * second) == START_NS + 60 * second
-    fresh = SqlLedger(quick.deps.database)  # after a start, what a crash left is shipped late
+    fresh = SqlLedger(desk.deps.database)  # after a start, what a crash left is shipped late
     ledger = fresh
     assert used_at(START_NS + second) == START_NS + 60 * second
     assert asyncio.run(fresh.ship([settled("req_shared", key)], ())) is None

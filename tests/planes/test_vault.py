@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tollhouse.app.vaulting import read_master_keys, vault_warnings
+from tollhouse.settings import Settings
 from tollhouse.terms.errors import SettingsError, VaultError
 from tollhouse.vault import Binding, MasterKeys, Vault, key_file, parse_master_keys, version_of
 from tollhouse.vault.envelope import Envelope
@@ -169,3 +171,30 @@ def test_what_root_makes_is_its_directorys_owners(tmp_path: Path) -> None:
     key_file.append(tmp_path / "master-keys", 2)
     status = (tmp_path / "master-keys").stat()
     assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (whose, 0o600)
+
+
+def test_a_file_that_others_read_and_secrets_that_do_not_open_are_warned_of(tmp_path: Path) -> None:
+    settings, vault = Settings(home=tmp_path), Vault(KEYS)
+    assert list(vault_warnings(settings, vault)) == []
+    key_file.make(tmp_path / "master-keys")
+    assert list(vault_warnings(settings, vault)) == []
+    (tmp_path / "master-keys").chmod(0o644)
+    vault.unopened = 3
+    lost, seen = vault_warnings(settings, vault)
+    assert lost.startswith("3 stored secrets cannot be opened")
+    assert "can be read by others (mode 644)" in seen
+
+
+def test_master_keys_come_from_a_file_a_variable_or_a_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = f"{new_line(1)}\n{new_line(2)}\n"
+    (tmp_path / "keys").write_text(lines)
+    monkeypatch.setenv("OUR_KEYS", lines.replace("\n", ","))
+    for source in (f"file:{tmp_path}/keys", "env:OUR_KEYS", f"cmd:cat {tmp_path}/keys"):
+        settings = Settings(home=tmp_path, vault={"master_keys": source})
+        assert read_master_keys(settings).versions == (1, 2), source
+    assert read_master_keys(Settings(home=tmp_path)).current == 0
+    for source in ("file:/nowhere", "env:NOT_SET", "cmd:false"):
+        with pytest.raises(SettingsError, match=r"vault\.master_keys"):
+            read_master_keys(Settings(home=tmp_path, vault={"master_keys": source}))
+    with pytest.raises(ValueError, match="never stands in the settings"):
+        Settings(home=tmp_path, vault={"master_keys": new_line(1)})
