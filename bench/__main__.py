@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None, recipes: Sequence[Gateway] | No
     """Run and report; the exit code is 0, or 2 when it could not be measured."""
     recipes = known() if recipes is None else recipes
     options = _options(arguments, recipes)
+    for recipe in recipes:
+        if isinstance(recipe, Tollhouse):
+            recipe.own_keys = options.own_keys
     try:
         chosen = [recipe for recipe in recipes if recipe.name in options.gateways]
         with _ended_in_order():
@@ -55,6 +58,7 @@ def main(arguments: Sequence[str] | None = None, recipes: Sequence[Gateway] | No
             "call_pairs": options.call_pairs,
             "seconds": options.seconds,
             "quick": options.quick,
+            "own_keys": options.own_keys,
         },
     }
     subject = next((recipe.name for recipe in chosen if recipe.name != YARDSTICK), YARDSTICK)
@@ -87,6 +91,7 @@ def _options(arguments: Sequence[str] | None, recipes: Sequence[Gateway]) -> arg
     )  # fmt: skip
     parser.add_argument("--pairs", type=int, help="rounds of each figure (9, call 15; quick: 5, call 7)")
     parser.add_argument("--seconds", type=float, help="length of one measurement (2; quick: 1)")
+    parser.add_argument("--own-keys", action="store_true", help="a provider key of the user's own pays for the calls")
     options = parser.parse_args(arguments)
     options.call_pairs = options.pairs
     if options.pairs is None:

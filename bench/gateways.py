@@ -91,13 +91,18 @@ class Nginx:
 
 
 class Tollhouse:
-    """The product as it is run: journal, request log and metrics on, a user's key with limits and four budgets."""
+    """The product as it is run: journal, request log and metrics on, a user's key with limits and four budgets.
+    `own_keys`: a provider key of the user's own, stored in the vault, pays for the calls and counts toward budgets.
+    """
 
     name = "tollhouse"
     is_peer = False
 
-    def __init__(self) -> None:
-        self._furnished: tuple[Path, str] | None = None  # a home with user, key and budgets, and the key
+    def __init__(self, *, own_keys: bool = False) -> None:
+        self.own_keys = own_keys
+        # By whether the upstream is asked by TLS, for an own key is bound to its address: a home with user, key and
+        # budgets, and the key.
+        self._furnished: dict[bool, tuple[Path, str]] = {}
 
     def prepare(self, place: Path, upstream: Upstream, tls: bool) -> Launch:
         """A fresh TOLLHOUSE_HOME with the mock as its one provider, and a key made by the command line."""
@@ -107,9 +112,9 @@ class Tollhouse:
             )
         port, config, home = free_port(), place / "tollhouse.yaml", place / "home"
         config.write_text(_tollhouse_config(port, upstream, tls))
-        if self._furnished is None:
-            self._furnished = _furnish(place)
-        furnished, key = self._furnished
+        if tls not in self._furnished:
+            self._furnished[tls] = _furnish(place, own_keys=self.own_keys)
+        furnished, key = self._furnished[tls]
         shutil.copytree(furnished, home)
         command = (*_TOLLHOUSE, "serve", "--config", str(config))
         return Launch(Endpoint(port, key, "/readyz"), command, {"TOLLHOUSE_HOME": str(home)})
@@ -195,7 +200,7 @@ def _tollhouse_config(port: int, upstream: Upstream, tls: bool) -> str:
     return json.dumps(settings, indent=2)  # YAML reads JSON
 
 
-def _furnish(place: Path) -> tuple[Path, str]:
+def _furnish(place: Path, *, own_keys: bool) -> tuple[Path, str]:
     """Make the home from which every start is copied, by the commands an operator would type; also the key.
 
     `doctor` leaves the prices compiled there, as a first start would: once per release of the price data, about 0.8 s.
@@ -206,16 +211,22 @@ def _furnish(place: Path) -> tuple[Path, str]:
     created = _tollhouse_says(place, environment, "keys", "create", *user, *limits)
     for cap, scope in (("day", ["--key", created["key_id"]]), ("month", user), ("month", ["--organisation"])):
         _tollhouse_says(place, environment, "budgets", "set", f"{_PLENTY}/{cap}", *scope)
+    if own_keys:
+        _tollhouse_says(place, environment, "vault", "init")
+        _tollhouse_says(place, environment, "plans", "create", "own", "--own-key", "own_first", "--count-own-key")
+        _tollhouse_says(place, environment, "users", "edit", "bench", "--plan", "own")
+        _tollhouse_says(place, environment, "credentials", "add", "mock", *user, piped="sk-ant-api03-of-the-bench")
     _tollhouse_says(place, environment, "doctor")
     return home, created["key"]
 
 
-def _tollhouse_says(place: Path, environment: Mapping[str, str], *arguments: str) -> dict[str, str]:
+def _tollhouse_says(place: Path, environment: Mapping[str, str], *arguments: str, piped: str = "") -> dict[str, str]:
     """One command of the product's command line; what it prints as JSON."""
     done = subprocess.run(
         (*_TOLLHOUSE, *arguments, "--config", str(place / "tollhouse.yaml"), "--json"),
         env=surroundings(environment),
         cwd=place,
+        input=piped.encode(),
         capture_output=True,
         timeout=COMMAND_LIMIT_S,
         check=False,

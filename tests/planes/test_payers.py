@@ -278,9 +278,9 @@ def refused_key_tried_no_further(real: Any) -> Any:
 
 
 def attempts_of_one_id(real: Any) -> Any:
-    def wrong(self: Walk, ask: Any) -> Any:
+    def wrong(self: Walk, tokens_estimate: int) -> Any:
         self._number = 1
-        return real(self, ask)
+        return real(self, tokens_estimate)
 
     return wrong
 
@@ -290,7 +290,7 @@ BUGS: tuple[tuple[Any, str, Any], ...] = (
     (Payers, "_shared", shared_call_under_the_own_face),
     (Payers, "__init__", falls_back_whatever_the_plan_says),
     (Walk, "_goes_on_after", refused_key_tried_no_further),
-    (Walk, "_attempt", attempts_of_one_id),
+    (Walk, "_take", attempts_of_one_id),
 )
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from tollhouse.dataplane.holds import USD, Account, MoneyHold
 from tollhouse.dataplane.plan import SHARED
 from tollhouse.rules.limits import MINUTE_S
+from tollhouse.terms.credentials import PaidBy
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.events import Settlement
 from tollhouse.terms.money import NUSD_PER_USD
@@ -31,7 +32,11 @@ REQUEST_ID = b"x-tollhouse-request-id: %b\r\n"
 PAID_BY = b"x-tollhouse-paid-by: %b\r\n"
 HOLD = REQUEST_ID + PAID_BY + b"x-tollhouse-held-usd: %d.%09d\r\n%b"
 """With the lines of the budget that binds."""
-USD_HOLD = REQUEST_ID + PAID_BY % SHARED + b"x-tollhouse-held-usd: %d.%09d\r\n%b%d.%09d%b"
+USD_HOLDS = {
+    payer.value.encode(): REQUEST_ID + PAID_BY % payer.value.encode() + b"x-tollhouse-held-usd: %d.%09d\r\n%b%d.%09d%b"
+    for payer in PaidBy
+}
+USD_HOLD = USD_HOLDS[SHARED]
 """Of nearly all calls: the shared key pays. With what is left of a budget in USD between its labels."""
 CAP = b"x-tollhouse-max-tokens: %d; %b\r\n"
 OUTCOME = b"x-tollhouse-cost-usd: %d.%09d\r\nx-tollhouse-overhead-ms: %.3f\r\n"
@@ -87,9 +92,10 @@ def of_hold(request_id: bytes, hold: MoneyHold) -> bytes:
     """Whose call, what is held and what binds; one format for nearly all."""
     cap, account, attempt = hold.cap, hold.binding, hold.attempt
     held = cap.nusd
-    if account is not None and account.unit == USD and (free := account.free) >= 0 and not attempt.credential_id:
+    if account is not None and account.unit == USD and (free := account.free) >= 0:
         before, after = account.labels or label(account)
-        lines = USD_HOLD % (
+        form = USD_HOLDS[attempt.payer] if attempt.credential_id else USD_HOLD
+        lines = form % (
             request_id,
             held // NUSD_PER_USD,
             held % NUSD_PER_USD,

@@ -96,6 +96,20 @@ class Payers:
                 face.budgets = ()
         return face
 
+    def best(self, attempt: Attempt, opener: Opener) -> Way:
+        """The first of `ways`, without asking where it is known already. Raises Refusal."""
+        if self.own_first:
+            key = self.own.get(attempt.provider.name)
+            keyed = None if key is None else key.attempts.get(attempt)
+            if keyed is not None:
+                return self._own_face or self.own_face, keyed
+        else:
+            key = self.assigned.get(attempt.provider.name)
+            keyed = attempt if key is None else key.attempts.get(attempt)
+            if keyed is not None:
+                return self.shared, keyed
+        return next(self.ways(attempt, opener))
+
     def ways(self, attempt: Attempt, opener: Opener) -> Ways:
         """How this attempt may be paid, best first; another one is asked for with what ended the last. Raises Refusal
         when there is none (402 `own_key_required`, 503 `own_key_unusable`), VaultError when the last one's key does not

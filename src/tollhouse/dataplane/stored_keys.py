@@ -23,18 +23,18 @@ MAX_ATTEMPTS = 64
 class StoredKey:
     """A credential, of a user or of the operator, and what has been made of it."""
 
-    __slots__ = ("_attempts", "_opened", "_opened_for", "credential", "payer")
+    __slots__ = ("_opened", "_opened_for", "attempts", "credential", "payer")
 
     def __init__(self, credential: Credential) -> None:
         self.credential = credential
         self.payer: PaidBy = paid_by(credential.credential_id)
         self._opened: Provider | None = None
         self._opened_for: Provider | None = None
-        self._attempts: dict[Attempt, Attempt] = {}
+        self.attempts: dict[Attempt, Attempt] = {}
 
     def sends(self, attempt: Attempt, opener: Opener) -> Attempt:
         """The same attempt, sent with this key. Raises VaultError."""
-        keyed = self._attempts.get(attempt)
+        keyed = self.attempts.get(attempt)
         if keyed is None:
             keyed = self._keyed(attempt, opener)
         return keyed
@@ -42,7 +42,7 @@ class StoredKey:
     def _keyed(self, attempt: Attempt, opener: Opener) -> Attempt:
         provider = attempt.provider
         if self._opened is None or self._opened_for is not provider:
-            self._attempts.clear()
+            self.attempts.clear()
             self._opened, self._opened_for = opener(provider, self.credential), provider
         opened = self._opened
         lane = None
@@ -55,9 +55,9 @@ class StoredKey:
             credential_id=self.credential.credential_id,
             payer=self.payer.value.encode(),
         )
-        if len(self._attempts) >= MAX_ATTEMPTS:
-            self._attempts.clear()
-        self._attempts[attempt] = keyed
+        if len(self.attempts) >= MAX_ATTEMPTS:
+            self.attempts.clear()
+        self.attempts[attempt] = keyed
         return keyed
 
     def become(self, credential: Credential) -> None:
@@ -67,7 +67,7 @@ class StoredKey:
         mine, self.credential = self.credential, credential
         if any(getattr(mine, name) != getattr(credential, name) for name in BOUND):
             self._opened = None
-            self._attempts.clear()
+            self.attempts.clear()
 
 
 BOUND = ("provider", "user_id", "org_id", "host", "base_url", "sealed")

@@ -10,12 +10,11 @@ from tollhouse.dataplane.admission import admit, estimate_tokens
 from tollhouse.dataplane.attempts import ended, send
 from tollhouse.dataplane.free_calls import count_tokens
 from tollhouse.dataplane.page_chat import as_pinned
-from tollhouse.dataplane.payers import Payers, Said
+from tollhouse.dataplane.payers import Payers, Said, Ways
 from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.relay import Relay
 from tollhouse.ports import LimitHolder, LimitStanding, Ticket
 from tollhouse.rules.metering import NOT_SENT, error_status
-from tollhouse.terms.ask import Ask
 from tollhouse.terms.credentials import PaidBy
 from tollhouse.terms.errors import Refusal, VaultError
 from tollhouse.terms.names import Endpoint
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
 OWN = PaidBy.OWN.value.encode()
 CHAT = Endpoint.CHAT.value
+COUNT_TOKENS = Endpoint.COUNT_TOKENS
 
 
 class BothTickets:
@@ -48,65 +48,68 @@ class BothTickets:
 class Walk:
     """Of one exchange. `face` and `attempt` are those of the way that is tried now."""
 
-    __slots__ = ("_kept", "_number", "_trouble", "_ways", "attempt", "exchange", "face")
+    __slots__ = ("_kept", "_number", "_payers", "_planned", "_trouble", "_ways", "attempt", "exchange", "face")
 
     def __init__(self, exchange: "Exchange", payers: Payers, attempt: Attempt) -> None:
         """Raises Refusal: nobody may pay."""
         self.exchange = exchange
-        self._ways = payers.ways(attempt, exchange.plane.open_key)
+        self._payers = payers
+        self._planned = attempt
+        self._ways: Ways | None = None
+        """Asked for once there is need of a second."""
         self._number = 1
         self._kept: tuple[LimitHolder, ...] = ()
         """Whose places the call has from an earlier way."""
         self._trouble = ""
         """What went wrong with an earlier way, in words."""
-        self.face, self.attempt = next(self._ways)
-        self._recast()
+        self.face, self.attempt = payers.best(attempt, exchange.plane.open_key)
+        if exchange.plane.chat is not None:
+            self._recast()
 
     async def tell(self) -> None:
         """As the story of a call that only one key may pay, with more than one try. Raises Refusal, UpstreamError."""
         exchange = self.exchange
+        plane = exchange.plane
         while True:
             face, attempt, ask = self.face, self.attempt, exchange.ask
             assert ask is not None, "it was read before it was planned"
             try:
                 admit(face, attempt)
-                if exchange.route.endpoint is Endpoint.COUNT_TOKENS:
+                if exchange.route.endpoint is COUNT_TOKENS:
                     await count_tokens(exchange, face, attempt)
                     return
-                relay = await self._attempt(ask)
+                ticket = self._take(estimate_tokens(ask))
+                if ticket.pending is not None:
+                    await ticket.pending
+                hold = plane.accounts.reserve(face, ask, attempt, exchange, f"-{self._number}")
+                if plane.accounts.strict:
+                    await plane.accounts.synced(hold)
+                exchange.hold = hold
+                exchange.relay = relay = plane.captured(exchange) if face.capture_days else Relay(exchange)
+                await send(exchange, hold, relay, attempt, ask)
+                ended(exchange, relay, attempt)
             except Refusal as refusal:
                 if not self._goes_on(refusal):
                     raise
                 continue
-            if not self._goes_on_after(relay):
-                if relay.status < 300 and attempt.credential_id:
-                    exchange.plane.credential_worked(attempt.credential_id)
-                exchange.finish(relay)
-                return
+            if relay.status < 300:
+                if attempt.credential_id:
+                    plane.credential_worked(attempt.credential_id)
+            elif self._goes_on_after(relay):
+                continue
+            exchange.finish(relay)
+            return
 
-    async def _attempt(self, ask: Ask) -> Relay:
-        """reserve, attempt, relay: this way to its end."""
-        exchange, face, attempt = self.exchange, self.face, self.attempt
-        plane = exchange.plane
-        exchange.ticket = await self._take(estimate_tokens(ask))
-        mark = f"-{self._number}"
-        hold = plane.accounts.reserve(face, ask, attempt, exchange, mark)
-        if plane.accounts.strict:
-            await plane.accounts.synced(hold)
-        exchange.hold = hold
-        exchange.relay = relay = plane.captured(exchange) if face.capture_days else Relay(exchange)
-        await send(exchange, hold, relay, attempt, ask)
-        ended(exchange, relay, attempt)
-        return relay
-
-    async def _take(self, tokens_estimate: int) -> Ticket:
+    def _take(self, tokens_estimate: int) -> Ticket:
         """As the limiter does; what the call has from an earlier way is not taken again. Raises Refusal (429)."""
-        exchange, kept = self.exchange, self._kept
-        holders = [one for one in self.face.holders if one not in kept]
-        taken = exchange.plane.limiter.take(holders, tokens_estimate)
-        if taken.pending is not None:
-            await taken.pending
-        return taken if exchange.ticket is None else BothTickets(exchange.ticket, taken)
+        exchange, holders = self.exchange, self.face.holders
+        earlier = exchange.ticket
+        if earlier is None:
+            ticket = exchange.ticket = exchange.plane.limiter.take(holders, tokens_estimate)
+            return ticket
+        taken = exchange.plane.limiter.take([one for one in holders if one not in self._kept], tokens_estimate)
+        exchange.ticket = BothTickets(earlier, taken)
+        return taken
 
     # --- what ended a way, and whether there is another one
 
@@ -127,6 +130,9 @@ class Walk:
     def _turn(self, said: Said, trouble: str) -> bool:
         provider, taken = self.attempt.provider.name, self.face.holders
         try:
+            if self._ways is None:
+                self._ways = self._payers.ways(self._planned, self.exchange.plane.open_key)
+                next(self._ways)  # the one that was tried
             self.face, self.attempt = self._ways.send(said)
         except StopIteration:
             return False
