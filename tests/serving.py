@@ -17,11 +17,14 @@ import httpx
 import yaml
 
 import tollhouse
+from tests.canary import confidential, files, sightings
 
 SOURCE = Path(tollhouse.__file__).parents[1]
 COMMAND = (sys.executable, "-c", "import sys; from tollhouse.cli import main; sys.exit(main())")
 START_S = 60.0
 STOP_S = 60.0
+MAX_CONFIDED = 20
+"""Secrets of one gateway that are looked for when it is closed: they are all made in the same way."""
 NOT_INHERITED = ("TOLLHOUSE_", "LITELLM_", "ANTHROPIC_", "OPENAI_")
 
 
@@ -55,6 +58,10 @@ class Gateway:
         self.setup_url = ""
         """Where the first owner is made, while there is none."""
         self.process: subprocess.Popen[bytes] | None = None
+        self.said = b""
+        """What else it wrote to its standard output, up to its end."""
+        self.confided = confidential(env)
+        """Secrets it was given or made, by what they are: they may be written down nowhere (see `tests.canary`)."""
 
     # --- the process
 
@@ -92,6 +99,7 @@ class Gateway:
             self.kill()
             raise
         if process.stdout is not None:
+            self.said += process.stdout.read()
             process.stdout.close()
         self.process = None
         return code
@@ -111,6 +119,10 @@ class Gateway:
         """The end of the test, whatever state this is in."""
         if self.process is not None:
             self.kill() if self.process.poll() is None else self.wait()
+        written = [("its standard output", self.said), *files(self.home)]
+        if self.log.exists():
+            written.append(("its log", self.log.read_bytes()))
+        assert list(sightings(self.confided, written)) == []
 
     # --- its owner
 
@@ -125,6 +137,8 @@ class Gateway:
     def new_key(self, user: str, **body: Any) -> dict[str, Any]:
         """A new key of this user; `key` is its secret."""
         made: dict[str, Any] = self.owner("POST", "/keys", {"user_id": user, **body})
+        if len(self.confided) < MAX_CONFIDED:
+            self.confided[f"key {made['key_id']}"] = made["key"]
         return made
 
     def key(self, user: str, **body: Any) -> str:

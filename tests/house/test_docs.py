@@ -81,6 +81,13 @@ def test_the_settings_and_sources_of_the_key_guide_are_so() -> None:
     assert all(f"`{glob}`" in text for glob in globs)
 
 
+def test_the_numbers_of_the_privacy_guide_are_so() -> None:
+    usual = Settings()
+    assert (usual.capture.max_days, usual.storage.keep_requests_days, usual.notices.keep_days) == (30, 90, 90)
+    assert (usual.capture.max_request_bytes, usual.capture.max_answer_bytes) == (1 << 20, 1 << 20)
+    assert (usual.management.idempotency_keep_s, usual.sign_in.session.max_s) == (86_400, 12 * 3_600)
+
+
 def test_links_lead_somewhere() -> None:
     broken = [
         f"{document.name}: {target}"

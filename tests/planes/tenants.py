@@ -8,13 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from sqlalchemy import Connection
+
 from tests.planes.control import START_NS, Desk, refused, settled
 from tollhouse.controlplane.access import Caller
 from tollhouse.rules.roles import IN_TEAM, MATRIX, Action, Reach
+from tollhouse.storage import captures
+from tollhouse.storage.captures import row_of
 from tollhouse.storage.ledger import ship
+from tollhouse.terms.captures import Content, Side
 from tollhouse.terms.people import Role
+from tollhouse.vault import seal_content
 
 API = "/api/v1"
+READ_CONTENT = Action.READ_CONTENT
 PEOPLE: dict[str, tuple[Role, dict[str, Role]]] = {
     "red lead": (Role.MEMBER, {"red": Role.ADMIN}),
     "red member": (Role.MEMBER, {"red": Role.MEMBER}),
@@ -215,7 +222,16 @@ def _key(desk: Desk, world: World, name: str, team: str, named: bool, amount: st
     world.things.append(Thing("plan", f"{API}/plans/{plan_id}", f"of {mark}", name, frozenset(), Action.READ_PLANS))
     request, none = f"req_{plan_id}", f"req_{plan_id}_none"
     call = settled(request, key, model=f"model-{mark}", client=f"client-{mark}", at_ns=START_NS, team_id=team)
-    desk.deps.database.run_sync(lambda connection: ship(connection, [call], [refused(none, key, team_id=team)]))
+    sides = Side(b"asked", 5), Side(b"answered", 8)
+    kept = Content(request, "default", name, key["key_id"], START_NS, START_NS * 2, *sides)
+    row = row_of(kept, seal_content(desk.deps.vault, kept), 1)
+
+    def write(connection: Connection) -> None:
+        ship(connection, [call], [refused(none, key, team_id=team)])
+        captures.keep(connection, [row])
+
+    desk.deps.database.run_sync(write)
+    world.things.append(Thing("content", f"{API}/requests/{request}/content", "", name, frozenset(), READ_CONTENT))
     for request_id in (request, none):
         marked = f'"{request_id}"'
         path = f"{API}/requests/{request_id}" if request_id == request else ""

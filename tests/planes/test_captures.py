@@ -233,12 +233,13 @@ def test_owners_and_who_asked_read_it_and_nobody_else(desk: Desk) -> None:
     for caller in (
         Caller(Role.MEMBER, "bob", {"red": Role.ADMIN}),
         Caller(Role.ADMIN, "boss"),
+        Caller(Role.VIEWER, "looks on"),
     ):
         missing = desk.problem(404, "GET", path, caller=caller)
         assert missing == desk.problem(404, "GET", path.replace("req_1", "req_2"), caller=caller) | {
             "detail": missing["detail"]
         }
-    desk.problem(403, "GET", path, caller=Caller(Role.VIEWER, "alice"))
+    desk.problem(403, "GET", path, caller=Caller(Role.SERVICE, "alice"))
     desk.problem(403, "GET", path, bearer=key["key"])
 
 

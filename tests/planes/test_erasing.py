@@ -26,6 +26,7 @@ from tollhouse.storage.notice_tables import notices
 from tollhouse.storage.passwords import Identity, Password
 from tollhouse.storage.requests import list_requests
 from tollhouse.storage.rows import encode
+from tollhouse.storage.schema import metadata
 from tollhouse.storage.tables import budget_windows
 from tollhouse.terms.events import Refused, SettleKind, Settlement
 from tollhouse.terms.names import ScopeKind
@@ -264,3 +265,25 @@ def test_the_file_does_not_hold_the_id_either(tmp_path: Path) -> None:
     desk.deps.database.close()
     assert b"MARK" not in raw
     assert b"bob@example.org" in raw
+
+
+def test_every_column_that_names_users_is_known_here() -> None:
+    """Who adds one says in `storage.erasing` what becomes of it, then here."""
+    named = {
+        f"{table.name}.{column.name}"
+        for table in metadata.sorted_tables
+        for column in table.columns
+        if column.name.endswith(("user_id", "_by", "scope_id", "subject", "about", "email", "user"))
+    }
+    assert named == {
+        *("users.user_id", "users.email", "virtual_keys.user_id", "memberships.user_id", "budgets.scope_id"),
+        *("passwords.user_id", "passwords.email", "identities.user_id", "identities.email", "identities.subject"),
+        *("provisions.user_id", "sessions.user_id", "invitations.user_id", "invitations.email"),
+        *("invitations.invited_by", "credentials.user_id", "credentials.created_by", "credential_users.user_id"),
+        *("webhooks.created_by", "notices.subject", "captures.user_id", "erasures.user_id"),
+        *("ledger.user_id", "ledger.end_user", "requests.user_id", "requests.end_user"),
+        "audit_subjects.about",  # `trail.forget_subject`
+        "sign_in_failures.subject",  # a keyed hash of what was typed, soon forgotten
+        # Names of files:
+        *(f"{table}.owned_by" for table in ("plans", "teams", "users", "virtual_keys", "budgets", "providers")),
+    }

@@ -91,7 +91,7 @@ _TABLE: Final[dict[Action, tuple[Reach, ...]]] = {
     Action.WRITE_BUDGETS: (_ALL, _ALL, _NONE, _NONE, _NONE),
     Action.READ_USAGE: (_ALL, _ALL, _OWN, _ALL, _NONE),
     Action.READ_REQUESTS: (_ALL, _ALL, _OWN, _ALL, _NONE),
-    Action.READ_CONTENT: (_ALL, _OWN, _OWN, _NONE, _NONE),
+    Action.READ_CONTENT: (_ALL, _OWN, _OWN, _OWN, _NONE),
     Action.READ_SESSIONS: (_ALL, _ALL, _OWN, _OWN, _NONE),
     Action.WRITE_SESSIONS: (_ALL, _ALL, _OWN, _OWN, _NONE),
     Action.READ_NOTICES: (_ALL, _ALL, _NONE, _NONE, _NONE),
