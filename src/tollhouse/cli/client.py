@@ -18,6 +18,7 @@ import httpx
 import msgspec
 import typer
 
+from tollhouse import __version__
 from tollhouse.cli.output import Failure, print_json, print_table, report
 from tollhouse.client.asks import ask
 from tollhouse.client.errors import ApiError, Unreachable
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
+CALLED = {"user-agent": f"tollhouse/{__version__}"}
+"""Who it was, for the audit trail."""
 
 T = TypeVar("T")
 
@@ -202,7 +205,7 @@ async def _over_network(url: str) -> AsyncIterator[Api]:
             f"To manage {url} the master key is needed: set TOLLHOUSE_MASTER_KEY or TOLLHOUSE_MASTER_KEY_FILE.",
             code="missing_credentials",
         )
-    headers = {"authorization": f"Bearer {key}"}
+    headers = {**CALLED, "authorization": f"Bearer {key}"}
     timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     # A proxy of the environment has no business between two programs of one machine.
     root = url.rstrip("/").removesuffix("/v1")  # the commonest mistake: the base URL of an SDK
@@ -221,7 +224,7 @@ def _listener(settings: "Settings") -> str:
 
 def _client(transport: httpx.AsyncBaseTransport, base_url: str) -> httpx.AsyncClient:
     timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-    return httpx.AsyncClient(transport=transport, base_url=base_url, timeout=timeout, trust_env=False)
+    return httpx.AsyncClient(transport=transport, base_url=base_url, headers=CALLED, timeout=timeout, trust_env=False)
 
 
 def listens(path: str) -> bool:
