@@ -142,6 +142,25 @@ def test_a_new_person_signs_in_and_is_the_same_next_time(place: Place) -> None:
     assert place.user(again)["user_id"] == user["user_id"]
 
 
+def test_who_comes_from_an_issuer_is_told_in_the_audit_trail(place: Place) -> None:
+    browser = place.browser()
+    place.issuer.sign_in(browser)
+    mia = place.user(browser)["user_id"]
+    told = place.desk.get("/api/v1/audit?order=oldest")["items"]
+    assert [(one["kind"], one["act"]) for one in told] == [
+        ("user", "created"),
+        ("claims", "read"),
+        ("identity", "linked"),
+        ("session", "signed in"),
+    ]
+    assert {one["actor"] for one in told} == {mia}
+    assert {one["action"] for one in told} == {"GET /api/v1/sign-in/oidc/{name}/callback"}
+    place.issuer.sign_in(place.browser(), nonce="other")
+    refused = place.desk.get("/api/v1/audit")["items"][0]
+    assert (refused["act"], refused["actor_kind"]) == ("refused", "nobody")
+    assert [(one["field"], one["after"]) for one in refused["changes"]] == [("because", "issuer"), ("issuer", "acme")]
+
+
 def test_the_ways_are_listed(place: Place) -> None:
     assert place.browser().done("GET", "/api/v1/sign-in/oidc")["items"][0] == {
         "name": "acme",

@@ -114,8 +114,8 @@ class SignIn(Section):
     address_lockout: Lockout = Lockout(free=30, forget_s=3_600)
     sign_up_lockout: Lockout = Lockout(free=20, first_s=60, longest_s=3_600, forget_s=3_600)
     """Accounts that one address makes."""
-    refusals_per_minute: int = Field(60, ge=0)
-    """Who is not let in: so many a minute are told one by one in the audit trail, the others counted."""
+    refusals_per_minute: int = Field(20, ge=0)
+    """Who is not let in: so many a minute of one reason are told one by one in the audit trail, the others counted."""
     invitation_s: float = Field(604_800.0, ge=60)
     setup_s: float = Field(86_400.0, ge=60)
     """How long the link of the first run is good."""

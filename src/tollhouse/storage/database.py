@@ -24,7 +24,7 @@ from tollhouse.storage import postgres, sqlite
 from tollhouse.storage.acting import author
 from tollhouse.storage.engines import DEFAULTS, DatabaseOptions, Engines
 from tollhouse.storage.migrations import migrate
-from tollhouse.storage.watch import before_execute
+from tollhouse.storage.watch import after_execute, before_execute
 from tollhouse.terms.audit import Author
 from tollhouse.terms.errors import StorageError
 
@@ -77,6 +77,7 @@ class Database:
     def recorded_by(self, recorder: Recorder) -> None:
         """From now on nothing that is audited changes without a record (see `trail`)."""
         event.listen(self._engines.writer, "before_execute", before_execute)
+        event.listen(self._engines.writer, "after_execute", after_execute)
         self._writer.recorder = recorder
 
     @property

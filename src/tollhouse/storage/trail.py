@@ -147,6 +147,7 @@ class Trail:
         at_ns, names = self._now_ns(), _named(author, drafts)
         refs, last, emptied = self._references(connection, watch, names, marks, head.seq + 1)
         erasure.changes.append(("references", None, {"is": rules.ranges_text(emptied)}))
+        rows: list[dict[str, Any]] = []
 
         def text(name: Named | str) -> str:
             return refs[name] if isinstance(name, Named) else rules.plain(name)
@@ -170,7 +171,8 @@ class Trail:
                 subjects=last,
             )
             head = Head(record.seq, rules.seal(self.key, head.hash, record))
-            connection.execute(insert(audit).values({**msgspec.structs.asdict(record), "hash": head.hash}))
+            rows.append({**msgspec.structs.asdict(record), "hash": head.hash})
+        connection.execute(insert(audit), rows)
         return head
 
     def _references(

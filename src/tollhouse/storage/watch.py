@@ -1,9 +1,9 @@
 """Sees which audited rows a transaction changes, whoever wrote the statement.
 
-Before each statement on an audited table its rows are read (an UPDATE's and DELETE's by its own WHERE), and all of them
-once more at the end: what differs was changed. So no handler says what it does, none can forget to, and what it says
-cannot differ from what it did. Statements are SQLAlchemy's own, of plain forms; another form on an audited table is
-refused, for it would leave no record.
+Before each UPDATE and DELETE on an audited table its rows are read, by its own WHERE, and all of them, with those that
+were inserted, once more at the end: what differs was changed. So no handler says what it does, none can forget to, and
+what it says cannot differ from what it did. Statements are SQLAlchemy's own, of plain forms; another form on an audited
+table is refused, for it would leave no record.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,7 +63,8 @@ class Watch:
         if not isinstance(table, Table) or table.name not in AUDITED:
             return
         if isinstance(statement, Insert):
-            self._inserted(table, statement, params)
+            if type(statement) is not Insert or statement.select is not None:
+                raise _unseen(table)
             return
         if params:
             raise _unseen(table)
@@ -73,16 +74,15 @@ class Watch:
         for row in self.connection.execute(query):
             self._note(table, _plain(row), there=True)
 
-    def _inserted(self, table: Table, statement: Insert, params: Sequence[Mapping[str, Any]]) -> None:
-        if type(statement) is not Insert or statement.select is not None:
-            raise _unseen(table)
-        keys = list(params[0]) if params else None
-        compiled = statement.compile(dialect=self.connection.dialect, column_keys=keys)
-        for given in params or ({},):
-            row = dict(compiled.construct_params(dict(given)))
+    def inserted(self, statement: Insert, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Note the rows that a statement has made: there were none of these names, or it would have failed."""
+        table = statement.table
+        if not isinstance(table, Table) or table.name not in AUDITED:
+            return
+        for row in rows:
             if any(column.name not in row for column in table.primary_key.columns):
                 raise _unseen(table)
-            self._note(table, row, there=False)
+            self._note(table, dict(row), there=False)
 
     def _note(self, table: Table, row: _Row, *, there: bool) -> None:
         found = self._found.setdefault(table, {})
@@ -142,6 +142,22 @@ def before_execute(
     watch = watch_of(connection)
     if watch is not None:
         watch.before(statement, list(many) or ([params] if params else []))
+
+
+def after_execute(
+    connection: Connection,
+    statement: Any,
+    _many: Sequence[Mapping[str, Any]],
+    _params: Mapping[str, Any],
+    options: Mapping[str, Any],
+    result: Any,
+) -> None:
+    """SQLAlchemy's event of that name."""
+    if not isinstance(statement, Insert) or UNRECORDED.items() <= options.items():
+        return
+    watch = watch_of(connection)
+    if watch is not None:
+        watch.inserted(statement, result.context.compiled_parameters)
 
 
 def _plain(row: Any) -> _Row:

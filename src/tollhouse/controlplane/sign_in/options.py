@@ -25,7 +25,7 @@ class SignInOptions(msgspec.Struct, frozen=True, kw_only=True):
     default_plan    what they get
     idle_s, max_s   a session ends after so long without use, and after so long in any case
     touch_s         how often its use is noted
-    refusals_per_minute   who is not let in: so many are told one by one in the audit trail
+    refusals_per_minute   who is not let in: so many of one reason are told one by one in the audit trail
     ways            name and label of each issuer, for the sign-in page
     captured        domain → the issuer at which its people sign in, and no other way (owners may, to get back in)
     """
@@ -42,7 +42,7 @@ class SignInOptions(msgspec.Struct, frozen=True, kw_only=True):
     by_address: Lockout = Lockout(30, 30, 900, HOUR_S)
     sign_ups: Lockout = Lockout(20, 60, HOUR_S, HOUR_S)
     max_failures: int = 100_000
-    refusals_per_minute: int = 60
+    refusals_per_minute: int = 20
     idle_s: float = HOUR_S
     max_s: float = 12 * HOUR_S
     touch_s: float = 60

@@ -1,5 +1,5 @@
-"""Who was not let in, in the audit trail: some a minute one by one, the others as a number for each reason, so that a
-flood of tries is seen and fills nothing. A crash forgets what was counted in its last minute.
+"""Who was not let in, in the audit trail: some a minute one by one, the others as a number, each reason by itself, so
+that a flood of tries is seen, hides no others and fills nothing. A crash forgets what was counted in its last minute.
 """
 
 from collections import Counter
@@ -16,14 +16,14 @@ KIND = "sign-in"
 
 
 class Refusals:
-    """`per_minute` are told one by one."""
+    """`per_minute` of one reason are told one by one."""
 
     def __init__(self, database: Database, per_minute: int, now_ns: Callable[[], int]) -> None:
         self._database = database
         self._per_minute = per_minute
         self._now_ns = now_ns
         self._minute = -1
-        self._told = 0
+        self._told: Counter[str] = Counter()
         self._counted: Counter[str] = Counter()
 
     async def put(self, act: str, because: str, *, user_id: str = "", **facts: str) -> None:
@@ -33,11 +33,12 @@ class Refusals:
         """
         minute = self._now_ns() // MINUTE_NS
         if minute != self._minute:
-            self._minute, self._told = minute, 0
-        if self._told >= self._per_minute:
+            self._minute = minute
+            self._told.clear()
+        if self._told[because] >= self._per_minute:
             self._counted[because] += 1
             return
-        self._told += 1
+        self._told[because] += 1
         one = Event(act, KIND, user_id, {"because": because, **facts})
         await self._database.run(lambda connection: event(connection, one))
 
