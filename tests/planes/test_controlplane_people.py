@@ -208,6 +208,8 @@ def test_a_plan_is_made_changed_and_removed_when_nobody_has_it(desk: Desk) -> No
         ({"plan_id": "p", "budgets": ["1/day", "2/day"]}, "budgets.1"),
         ({"plan_id": "p", "without_own_key": "gone"}, "without_own_key"),
         ({"plan_id": "p", "without_own_key": "p"}, "without_own_key"),
+        ({"plan_id": "p", "own_key": "own_only", "fall_back": True}, "fall_back"),
+        ({"plan_id": "p", "counts_own_key": True}, "counts_own_key"),
         ({"plan_id": "p", "max_output_tokens": 0}, "max_output_tokens"),
         ({"plan_id": "p", "edge": "downgrade"}, "edge"),
     ],

@@ -16,6 +16,7 @@ from tests.planes.test_page_chat import HELLO, PINNED
 from tests.planes.test_page_chat import call as talk
 from tests.planes.wire import STREAM_HEAD, Answer, Peer, chunk, reply, run, until, upstream
 from tollhouse.app.opening import KeyOpener
+from tollhouse.dataplane.forward_auth import who
 from tollhouse.dataplane.payers import Payers
 from tollhouse.dataplane.walk import Walk
 from tollhouse.rules import keys
@@ -617,6 +618,28 @@ def test_models_of_both_faces_are_listed_and_each_is_paid_by_whom_it_is_open_to(
             large = await call(running, ask(model="claude-large"))
             payers = [answer.headers[b"x-tollhouse-paid-by"] for answer in (small, large)]
             assert payers == [b"shared", b"own"]
+
+    run(story())
+
+
+def test_a_proxy_is_told_of_the_face_that_has_room() -> None:
+    async def story() -> None:
+        lines = [(b"host", b"tollhouse"), (b"x-api-key", KEY)]
+        async with plane(open_key=KeyOpener(VAULT)) as running:
+            premium = edited(PREMIUM, budgets=(MONTHLY,), counts_own_key=True)
+            free = edited(FREE, budgets=(PlanBudget(0),))
+            own = (credential(OWN, 1),)
+            found = await who(running.plane, "POST", lines)
+            assert found.plan_id == ""
+            for rule, credentials, plan_id in (
+                (OwnKeyRule.OWN_FIRST, own, "premium"),
+                (OwnKeyRule.SHARED_FIRST, own, "premium"),  # for the free one's budget is used up
+                (OwnKeyRule.OWN_FIRST, (), "free"),
+            ):
+                running.change(people(edited(premium, own_key=rule), free, credentials=credentials))
+                found = await who(running.plane, "POST", lines)
+                assert found.plan_id == plan_id, rule
+                assert {one.budget.owned_by for one in found.budgets} == {"", f"plan:{plan_id}"}
 
     run(story())
 

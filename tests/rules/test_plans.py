@@ -5,7 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.rules.bounds import Bound, choose_cap
-from tollhouse.rules.plans import OutputCap, budgets_of, limits_in_force, output_cap, plan_in_force, unit_of
+from tollhouse.rules.plans import (
+    OutputCap,
+    budgets_of,
+    limits_in_force,
+    nearest_plan,
+    open_to_shared,
+    output_cap,
+    own_key_first,
+    plan_in_force,
+    plan_problem,
+    unit_of,
+)
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import Refusal
 from tollhouse.terms.names import ScopeKind
@@ -138,3 +149,34 @@ def test_the_smallest_of_all_plans_holds_and_each_may_refuse() -> None:
     assert output_cap([FREE, team]) == OutputCap("free", 1_000, False)
     assert output_cap([PREMIUM]) == OutputCap("premium", 100_000, True)
     assert output_cap([Plan("open")]) is None
+
+
+def test_the_nearest_plan_that_there_is_says_who_pays() -> None:
+    assert nearest_plan(PLANS, None, "premium", "free") is PREMIUM
+    assert nearest_plan(PLANS, "gone", "free", "premium") is FREE
+    assert nearest_plan(PLANS, None, None) is None
+
+
+@pytest.mark.parametrize("rule", OwnKeyRule)
+@pytest.mark.parametrize("without", ["free", "", "strict", "gone"])
+def test_the_shared_key_pays_only_where_the_operator_meant_it_to(rule: OwnKeyRule, without: str) -> None:
+    """Never by accident: a plan that wants own keys leads to another that does, or to none."""
+    plan = Plan("mine", own_key=rule, without_own_key=without)
+    plans = {"mine": plan, "free": FREE, "strict": Plan("strict", own_key=OwnKeyRule.OWN_ONLY)}
+    in_force = plan_in_force(plans, "mine")
+    never = rule is OwnKeyRule.NEVER
+    shared = never or without == "free" or (without == "" and rule is not OwnKeyRule.OWN_ONLY)
+    assert open_to_shared(plan, in_force) == shared
+    assert own_key_first(plan, in_force) == (not never and (rule is not OwnKeyRule.SHARED_FIRST or not shared))
+    assert open_to_shared(None, None)
+    assert not own_key_first(None, None)
+
+
+@pytest.mark.parametrize("rule", OwnKeyRule)
+def test_what_makes_no_sense_beside_a_rule_is_named(rule: OwnKeyRule) -> None:
+    falls, counts = Plan("p", own_key=rule, fall_back=True), Plan("p", own_key=rule, counts_own_key=True)
+    assert plan_problem(Plan("p", own_key=rule)) is None
+    assert (plan_problem(falls) is None) == (rule is OwnKeyRule.OWN_FIRST)
+    assert (plan_problem(counts) is None) == (rule is not OwnKeyRule.NEVER)
+    assert (plan_problem(falls) or ("fall_back", ""))[0] == "fall_back"
+    assert (plan_problem(counts) or ("counts_own_key", ""))[0] == "counts_own_key"

@@ -225,7 +225,7 @@ class Snapshot:
         of_team = plan_in_force(plans, None if team is None else team.plan_id, has_own_key=own)
         of_user = plan_in_force(plans, user.plan_id, has_own_key=own)
         of_key = plan_in_force(plans, key.plan_id, has_own_key=own)
-        if self._two_faced:
+        if self._two_faced and budgets:
             of_scope = {ScopeKind.TEAM: of_team, ScopeKind.USER: of_user, ScopeKind.KEY: of_key}
             budgets = tuple(budget for budget in budgets if holds_under(budget, of_scope.get(budget.scope)))
         return Principal(key, user, budgets, team, (of_team, of_user, of_key))
