@@ -226,6 +226,20 @@ async def test_what_is_not_taken_is_sent_again_with_the_same_id(
 
 
 @in_a_loop
+async def test_a_receiver_that_does_not_answer_is_left_alone(plain: Database, receiver: ScriptedUpstream) -> None:
+    receiver.script = lambda received: [RESET]
+    slow = DelivererOptions(first_retry_s=3_600, last_retry_s=3_600)
+    async with office(plain, hook(receiver), options=slow) as here:
+        here.emit("first")
+        here.emit("second")
+        async with asyncio.timeout(WAIT_S):
+            while [one.attempts for one in await here.deliveries("hook_1")] != [1, 0] or here.deliverer._rounds:
+                await asyncio.sleep(0.005)
+        await here.deliverer._begin()
+        assert not here.deliverer._rounds
+
+
+@in_a_loop
 async def test_an_endless_answer_is_not_read(plain: Database, receiver: ScriptedUpstream) -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n"
     receiver.script = lambda received: [head, *([b"x" * 65_536] * 50), HANG]
