@@ -1,10 +1,11 @@
 """The back end of a prompt-flow builder whose users call a model through Tollhouse.
 
     browser ── this back end ──┬── the page, and /flows: kept here, each user's own
-                               └── /api/chat, /v1/…, sign-in: passed on to Tollhouse, with the browser's cookie
+                               └── /api/chat, /v1/…, sign-in, own keys: passed on to Tollhouse, with the cookie
 
 It holds no secret at all. The provider's key is Tollhouse's; who signs in, with which password, what they have used and
-what is left is Tollhouse's too. Of a request to `/flows` it asks Tollhouse whose it is (`/authz`), and believes that.
+what is left is Tollhouse's too; a provider key of a user's own passes through it and stays in Tollhouse. Of a request
+to `/flows` it asks Tollhouse whose it is (`/authz`), and believes that.
 
     python examples/web-app/app.py --tollhouse http://127.0.0.1:4000 --port 8000
 """
@@ -237,6 +238,9 @@ def make_app(tollhouse_url: str, database: Path) -> Starlette:
         Route("/api/v1/sign-out", pass_on, methods=["POST"]),
         Route("/api/v1/session", pass_on, methods=["GET"]),
         Route("/api/v1/me", pass_on, methods=["GET"]),
+        Route("/api/v1/me/credentials", pass_on, methods=["GET"]),
+        Route("/api/v1/me/credentials/{provider}", pass_on, methods=["PUT", "DELETE"]),
+        Route("/api/v1/me/credentials/{provider}/test", pass_on, methods=["POST"]),
         Route("/flows", list_flows, methods=["GET"]),
         Route("/flows", add_flow, methods=["POST"]),
         Route("/flows/{flow_id}", change_flow, methods=["PUT"]),

@@ -41,6 +41,8 @@ def main() -> None:
         print(f"Tollhouse serves on {url}, state is in {said.home}", flush=True)
         if "setup_url" in facts:
             print(f"Become its owner, once: {facts['setup_url']}", flush=True)
+        if not (said.home / "tollhouse" / "master-keys").exists():
+            subprocess.run([*TOLLHOUSE, "vault", "init"], check=True)  # under it lie the keys that users store
         subprocess.run([*TOLLHOUSE, "apply", "-f", str(HERE.parent / "plans.yaml"), "--yes"], check=True)
         uvicorn.run(make_app(url, said.home / "flows.db"), port=said.port, server_header=False, proxy_headers=False)
     finally:

@@ -17,8 +17,21 @@ from tests.scripted import Received, ScriptedUpstream, Step, reply
 from tests.serving import STOP_S, eventually
 
 SIGN_IN = ("/api/v1/sign-up", "/api/v1/sign-in", "/api/v1/sign-out", "/api/v1/session", "/api/v1/me")
-PASSED = ("/api/chat", "/v1/messages", *SIGN_IN)
-KEPT = ("/", "/page.js", "/flows", "/flows/x", "/api/v1/users", "/api/v1/keys", "/metrics", "/authz", "/key/generate")
+OWN_KEYS = ("/api/v1/me/credentials", "/api/v1/me/credentials/x", "/api/v1/me/credentials/x/test")
+PASSED = ("/api/chat", "/v1/messages", *SIGN_IN, *OWN_KEYS)
+OTHERS = ("/api/v1/credentials", "/api/v1/me/credentials/../../users", "/api/v1/me/credentials/..%2f..%2fusers")
+KEPT = (
+    "/",
+    "/page.js",
+    "/flows",
+    "/flows/x",
+    *OTHERS,
+    "/api/v1/users",
+    "/api/v1/keys",
+    "/metrics",
+    "/authz",
+    "/key/generate",
+)
 
 
 def says(name: str) -> ScriptedUpstream:
@@ -91,4 +104,5 @@ def test_what_leads_to_tollhouse_is_the_back_ends_own_list() -> None:
     locations = re.findall(
         r"location (?:= )?(\S+) \{ proxy_pass http://tollhouse; \}", (HERE / "nginx.conf").read_text()
     )
-    assert sorted(routes) == sorted(locations)
+    assert set(routes) == set(locations)
+    assert len(set(locations)) == len(locations)

@@ -3,13 +3,21 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
+import yaml
 
-from tests.serving import START_S, STOP_S, environment, eventually
+from tests.journeys.calls import MODEL
+from tests.scripted import ScriptedUpstream
+from tests.serving import START_S, STOP_S, Gateway, database_at, environment, eventually
 
 HERE = Path(__file__).resolve().parents[2] / "examples" / "web-app"
+PROVIDER_KEY = "sk-ant-api03-the-operators-own-key"
+MASTER_KEY = "the-master-key-of-this-house-0123456789"
 RUNNING = re.compile(r"Uvicorn running on (http://127\.0\.0\.1:\d+)")
 
 
@@ -63,3 +71,27 @@ class WebApp:
     def client(self) -> httpx.Client:
         """A browser without a page: it keeps cookies and says where it comes from."""
         return httpx.Client(base_url=self.url, headers={"origin": self.url}, timeout=30, trust_env=False)
+
+
+@contextmanager
+def example_gateway(directory: Path, provider: ScriptedUpstream, location: str = "") -> Iterator[Gateway]:
+    """The example's Tollhouse with its plans and a master key, before the scripted provider.
+
+    location   of its database; a file of its home when there is none
+    """
+    settings: dict[str, Any] = yaml.safe_load((HERE / "tollhouse.yaml").read_text())
+    mock = {"name": "mock", "kind": "anthropic", "base_url": provider.url, "api_key": "env:MOCK_KEY"}
+    settings["providers"] = [{**mock, "models": ["claude-*"]}]
+    settings["local"] = {"enabled": False}
+    settings["chat"]["model"] = MODEL
+    settings["listen"].pop("port")
+    env = {"MOCK_KEY": PROVIDER_KEY, "TOLLHOUSE_MASTER_KEY": MASTER_KEY, **database_at(location)}
+    running = Gateway(directory, settings, **env)
+    try:
+        running.start()
+        for words in (("vault", "init"), ("apply", "-f", str(HERE.parent / "plans.yaml"), "--yes")):
+            done = running.type(*words)
+            assert done.returncode == 0, done.stderr
+        yield running
+    finally:
+        running.close()

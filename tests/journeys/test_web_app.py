@@ -2,42 +2,24 @@
 server. Only the provider is scripted, so that its key can be looked for, and answers are quick.
 """
 
-import base64
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
 import pytest
-import yaml
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, expect
 
-from tests.browser import ACT_S, Visit
+from tests.browser import ACT_S
 from tests.conftest import FAILED
-from tests.examples.web_app import HERE, WebApp
+from tests.examples.person import COOKIE, PASSWORD, UNNAMED, Person
+from tests.examples.web_app import MASTER_KEY, PROVIDER_KEY, WebApp, example_gateway
 from tests.journeys.calls import MODEL, end_events, start_event, streamed, text_event
 from tests.scripted import Gate, Received, ScriptedUpstream, Step, reply
 from tests.serving import Gateway
 
-PLANS = HERE.parent / "plans.yaml"
-PROVIDER_KEY = "sk-ant-api03-the-operators-own-key"
-MASTER_KEY = "the-master-key-of-this-house-0123456789"
-PASSWORD = "lantern quarry mosaic ferret"
 FAILURE = reply(500, b'{"type": "error", "error": {"type": "api_error", "message": "Out of order."}}')
-COOKIE = "__Host-tollhouse"
-PER_MINUTE, PER_DAY = 10, 100
-"""Of the plan `free`."""
-
-UNNAMED = """[...document.querySelectorAll('a, button, input, textarea, meter, nav, ol')]
-    .filter((thing) => thing.checkVisibility())
-    .filter((thing) => ![...(thing.labels ?? []), thing].some((name) => name.innerText?.trim()))
-    .filter((thing) => !thing.ariaLabel && !thing.ariaLabelledByElements)
-    .map((thing) => thing.outerHTML)"""
-"""What a screen reader has no name for."""
-
-expect.set_options(timeout=ACT_S * 1000)
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +30,8 @@ def provider() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture(scope="module")
 def gateway(provider: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """The example's Tollhouse with its plans, before the scripted provider."""
-    settings: dict[str, Any] = yaml.safe_load((HERE / "tollhouse.yaml").read_text())
-    mock = {"name": "mock", "kind": "anthropic", "base_url": provider.url, "api_key": "env:MOCK_KEY"}
-    settings["providers"] = [{**mock, "models": ["claude-*"]}]
-    settings["local"] = {"enabled": False}
-    settings["chat"]["model"] = MODEL
-    settings["listen"].pop("port")
-    directory = tmp_path_factory.mktemp("gateway")
-    running = Gateway(directory, settings, MOCK_KEY=PROVIDER_KEY, TOLLHOUSE_MASTER_KEY=MASTER_KEY)
-    try:
-        running.start()
-        applied = running.type("apply", "-f", str(PLANS), "--yes")
-        assert applied.returncode == 0, applied.stderr
+    with example_gateway(tmp_path_factory.mktemp("gateway"), provider) as running:
         yield running
-    finally:
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -72,86 +40,11 @@ def web_app(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield running
 
 
-class Person:
-    """Somebody before the page. What the browser gets is kept, to be looked through when they leave."""
-
-    def __init__(self, browser: Browser, web_app: WebApp, name: str, directory: Path) -> None:
-        self.record = directory / f"{name}.har"
-        self.visit = Visit(browser, self.record)
-        self.page: Page = self.visit.page
-        self.name = name
-        self.email = f"{name.lower()}@example.com"
-        self.user_id = ""
-        self.url = web_app.url
-        self.tokens: set[str] = set()
-        self.held = ""
-        """What the page held in itself when they left."""
-
-    def press(self, name: str, role: Any = "button") -> None:
-        self.page.get_by_role(role, name=name, exact=True).click()
-
-    def field(self, label: str) -> Locator:
-        return self.page.get_by_label(label, exact=True).filter(visible=True)
-
-    def sign_up(self) -> "Person":
-        self.page.goto(self.url)
-        self.press("Create an account", "link")
-        expect(self.field("Name")).to_be_focused()
-        self.field("Name").fill(self.name)
-        self.field("E-mail").fill(self.email)
-        self.field("Password").fill(PASSWORD)
-        self.press("Create account")
-        expect(self.field("Message")).to_be_focused()
-        self.user_id = self.session()["user"]["user_id"]
-        self.token()
-        return self
-
-    def session(self) -> dict[str, Any]:
-        told: dict[str, Any] = self.page.evaluate("fetch('/api/v1/session').then((answer) => answer.json())")
-        return told
-
-    def token(self) -> str:
-        """The session's, where it is kept: in a cookie that no script reads and no other site uses."""
-        (cookie,) = [cookie for cookie in self.visit.context.cookies() if cookie.get("name") == COOKIE]
-        assert (cookie.get("httpOnly"), cookie.get("secure"), cookie.get("sameSite")) == (True, True, "Strict")
-        token: str = cookie["value"]
-        self.tokens.add(token)
-        return token
-
-    def ask(self, question: str) -> Locator:
-        """The place of the answer."""
-        self.field("Message").fill(question)
-        self.page.keyboard.press("Enter")
-        return self.page.locator("#turns > li").last
-
-    def leave(self) -> None:
-        stores = "JSON.stringify([document.cookie, {...localStorage}, {...sessionStorage}])"
-        self.held = self.page.content() + self.page.evaluate(stores)
-        self.visit.end()
-
-    def saw_no_secret(self) -> None:
-        """Neither over the wire nor in the page. A session's token came in its cookie and nowhere else."""
-        seen = [self.held]
-        for entry in json.loads(self.record.read_text("utf-8"))["log"]["entries"]:
-            answer = entry["response"]
-            lines = [f"{line['name']}: {line['value']}" for line in answer["headers"]]
-            seen += [entry["request"]["url"], *(line for line in lines if not line.lower().startswith("set-cookie:"))]
-            body = answer["content"].get("text", "")
-            seen.append(base64.b64decode(body).decode() if answer["content"].get("encoding") == "base64" else body)
-        everything = "\n".join(seen)
-        for there in (self.user_id, "csrf_token", "default-src 'none'", "export async function signOut"):
-            assert there in everything, "all that came is looked through"
-        for secret in {PROVIDER_KEY, MASTER_KEY, PASSWORD, *self.tokens}:
-            assert secret not in everything
-        assert "sk-th-" not in everything
-        assert "sk-ant-" not in everything
-
-
 @pytest.fixture
 def mia(browser: Browser, web_app: WebApp, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Person]:
     """A new user of this test alone, signed up and before the chat."""
     name = re.sub(r"\W+", "-", request.node.name).strip("-")
-    person = Person(browser, web_app, f"Mia-{name}", tmp_path)
+    person = Person(browser, web_app, f"Mia-{name}", tmp_path, PROVIDER_KEY, MASTER_KEY)
     try:
         yield person.sign_up()
         if request.node.stash.get(FAILED, False):
@@ -246,7 +139,7 @@ def test_a_flow_of_two_steps_is_run_and_is_its_users_own(
     assert len(provider.received) == 3, "it went on with the step that failed"
     assert prompts(provider)[1] == prompts(provider)[2]
 
-    zoe = Person(browser, web_app, "Zoe", tmp_path)
+    zoe = Person(browser, web_app, "Zoe", tmp_path, PROVIDER_KEY, MASTER_KEY)
     try:
         zoe.sign_up().press("Flows", "link")
         expect(zoe.page.get_by_text("No flow yet.")).to_be_visible()
@@ -254,45 +147,6 @@ def test_a_flow_of_two_steps_is_run_and_is_its_users_own(
         zoe.leave()
     zoe.saw_no_secret()
     assert "Canal titles" not in zoe.record.read_text("utf-8")
-
-
-def test_a_free_user_is_told_that_the_minute_is_full(mia: Person, provider: ScriptedUpstream) -> None:
-    says(provider, "Yes.")
-    for number in range(PER_MINUTE):
-        expect(mia.ask(f"Question {number}")).to_contain_text("Yes.")
-        expect(mia.page.get_by_role("button", name="Send")).to_be_visible()
-    turn = mia.ask("One more")
-    told = turn.get_by_role("alert")
-    expect(told).to_contain_text("That was all for this minute")
-    expect(told).to_contain_text(f"Your plan has {PER_MINUTE} requests per minute, and they are used.")
-    expect(told).to_contain_text(re.compile(r"You can go on at .* \(in [1-6]?\d s\)"))
-    expect(turn.get_by_role("button", name=re.compile(r"^Try again in \d+ s$"))).to_be_disabled()
-    assert len(provider.received) == PER_MINUTE, "nothing more went out"
-    mia.press("What is left", "link")
-    expect(mia.page.get_by_role("main")).to_contain_text(f"0 of {PER_MINUTE} left")
-    mia.press("Flows", "link")
-    mia.press("New flow")
-    mia.press("Save")
-    expect(mia.page.get_by_text("Saved.")).to_be_visible()  # what needs no model goes on
-
-
-def test_a_free_user_is_told_that_the_day_is_full(mia: Person, gateway: Gateway, provider: ScriptedUpstream) -> None:
-    """The plan's own limit of the day, reached in earnest. At ten a minute that takes ten minutes: the operator makes
-    an exception of this user's minute, as one may, and leaves the day to the plan.
-    """
-    gateway.owner("PATCH", f"/users/{mia.user_id}", {"limits": {"requests_per_minute": 1000}})
-    says(provider, "Yes.")
-    with httpx.Client(base_url=mia.url, cookies={COOKIE: mia.token()}, trust_env=False, timeout=30) as quick:
-        quick.headers.update({"x-csrf-token": mia.session()["csrf_token"], "origin": mia.url})
-        for _ in range(PER_DAY):
-            answer = quick.post("/api/chat", json={"messages": [{"role": "user", "content": "?"}], "stream": True})
-            assert answer.status_code == 200, answer.text
-    told = mia.ask("One more").get_by_role("alert")
-    expect(told).to_contain_text("That was all for today")
-    expect(told).to_contain_text(f"Your plan has {PER_DAY} requests per day, and they are used. You can go on ")
-    assert len(provider.received) == PER_DAY
-    mia.press("What is left", "link")
-    expect(mia.page.get_by_role("main")).to_contain_text(f"0 of {PER_DAY} left")
 
 
 def test_a_budget_without_room_is_told_in_words(mia: Person, gateway: Gateway, provider: ScriptedUpstream) -> None:
@@ -372,7 +226,7 @@ def test_it_fits_a_narrow_screen_in_both_themes(mia: Person, provider: ScriptedU
     themes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
     for theme in themes:
         page.emulate_media(color_scheme=theme)
-        for view in ("Chat", "Flows", "What is left"):
+        for view in ("Chat", "Flows", "What is left", "Your key"):
             mia.press(view, "link")
             expect(page.get_by_role("main")).to_be_visible()
             assert page.evaluate("document.documentElement.scrollWidth") == 360, view

@@ -1,4 +1,4 @@
-// What is left of each limit and each budget, as Tollhouse counts it.
+// Which plan holds, whose key pays, and what is left of each limit and each budget, as Tollhouse counts it.
 
 import { dateOf, me } from './tollhouse.js'
 import { fromTemplate, part } from './stream.js'
@@ -14,20 +14,46 @@ const WINDOWS = {
   total: 'in all',
 }
 
-/** Asks anew, and shows it in the view and in a line wherever there is room for one (`data-left`). */
+/**
+ * Asks anew, and shows it in the view and wherever else there is room for it (`data-plan`, `data-payer`, `data-left`).
+ * Returns what `me` told; null when there was no answer.
+ */
 export async function refreshLeft() {
   const told = document.getElementById('left-refusal')
   try {
-    const { plan, limits, budgets } = await me()
+    const now = await me()
+    const { limits, budgets } = now
     const rows = [...limits.flatMap(({ scope, left }) => left.map((limit) => ofLimit(scope, limit))), ...budgets.map(ofBudget)]
-    document.getElementById('plan').textContent = plan ? `Your plan is “${plan.plan_id}”. ${plan.description}` : ''
+    everywhere('[data-plan]', planInWords(now))
+    everywhere('[data-payer]', payerInWords(now))
     document.getElementById('meters').replaceChildren(...rows.map(meter))
     const line = rows.length ? `Left: ${rows.map((row) => row.short).join(' · ')}` : ''
-    for (const place of document.querySelectorAll('[data-left]')) place.textContent = line
+    everywhere('[data-left]', line)
     tell(told, null)
+    return now
   } catch (error) {
     tell(told, error)
+    return null
   }
+}
+
+function everywhere(places, words) {
+  for (const place of document.querySelectorAll(places)) place.textContent = words
+}
+
+/** Limits follow whose key pays: who is on a plan for own keys and has none is on another one until then. */
+function planInWords({ user, plan }) {
+  if (!plan) return ''
+  const waiting = user.plan_id && user.plan_id !== plan.plan_id
+  if (waiting) return `You are on “${user.plan_id}”. Until you store a key of your own, “${plan.plan_id}” holds.`
+  return `Your plan is “${plan.plan_id}”. ${plan.description}`
+}
+
+function payerInWords({ paid_by, provider, max_output_tokens }) {
+  if (paid_by === null) return 'Nobody’s key pays for your calls: your plan wants one of your own.'
+  if (paid_by !== 'own') return 'This application pays for your calls.'
+  const length = max_output_tokens ? ` An answer may have up to ${max_output_tokens.toLocaleString()} tokens.` : ''
+  return `Your own key for ${provider} pays for your calls.${length}`
 }
 
 function ofLimit(scope, { kind, limit, remaining, resets_at }) {

@@ -2,12 +2,13 @@
 
 import { clearChat, startChat } from './chat.js'
 import { clearFlows, loadFlows, startFlows } from './flows.js'
+import { clearKeys, showKeys, startKeys } from './key.js'
 import { refreshLeft } from './left.js'
 import { part } from './stream.js'
 import { session, signIn, signOut, signUp } from './tollhouse.js'
 import { tell } from './words.js'
 
-const VIEWS = ['chat', 'flows', 'left']
+const VIEWS = ['chat', 'flows', 'left', 'key']
 const byId = (id) => document.getElementById(id)
 let user = null
 
@@ -27,6 +28,8 @@ function show() {
     document.querySelector(`nav a[href="#${name}"]`).setAttribute('aria-current', name === view ? 'page' : 'false')
   }
   if (view === 'left') refreshLeft()
+  if (view === 'key') showKeys()
+  else clearKeys()
 }
 
 /** A user, or null for nobody, is here now. What belonged to another leaves the page. */
@@ -34,6 +37,7 @@ function enter(now) {
   user = now
   clearChat()
   clearFlows()
+  clearKeys()
   byId('who').textContent = user ? user.name || user.email || user.user_id : ''
   show()
   if (user === null) return
@@ -77,6 +81,7 @@ byId('sign-out').addEventListener('click', async () => {
 })
 startChat()
 startFlows()
+startKeys()
 try {
   enter(await session())
 } catch (error) {

@@ -11,6 +11,7 @@ const REPAINT_MS = 50
 export async function answerInto(place, messages, signal) {
   let text = ''
   let note = ''
+  let paid = ''
   let painting = 0
   const paint = () => {
     painting = 0
@@ -21,8 +22,9 @@ export async function answerInto(place, messages, signal) {
   place.setAttribute('aria-busy', 'true')
   try {
     for await (const piece of chat(messages, signal)) {
+      if (piece.paidBy === 'own') paid = 'Your own key paid.'
       if (piece.cut) note = 'This answer ends here because it is as long as an answer may be.'
-      else text += piece.text
+      text += piece.text ?? ''
       painting ||= setTimeout(paint, REPAINT_MS)
     }
   } catch (error) {
@@ -33,7 +35,7 @@ export async function answerInto(place, messages, signal) {
     paint()
     place.removeAttribute('aria-busy')
   }
-  return { text, note }
+  return { text, note: [note, paid].filter(Boolean).join(' ') }
 }
 
 /** While `work(signal)` runs, the form shows Stop in the place of its main button. */

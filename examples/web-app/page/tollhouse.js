@@ -2,7 +2,10 @@
 // session's CSRF token, which no other site can. Nothing here is a secret worth stealing, and nothing is stored.
 
 const CSRF_HEADER = 'x-csrf-token'
+const PAID_BY_HEADER = 'x-tollhouse-paid-by'
 let csrfToken = ''
+let longest = null
+/** Tokens that the user's plan gives an answer which their own key pays; null while another key does. */
 
 /** Any answer that says no: what happened, in words, and when it makes sense to try again. */
 export class Refusal extends Error {
@@ -35,10 +38,12 @@ export async function call(method, path, body, signal) {
 async function refusalOf(answer) {
   const body = await answer.json().catch(() => ({}))
   const error = body.error ?? body // `error` around it on the model routes, problem details (RFC 9457) on the others
+  // A provider's own no to the user's key must not be taken for Tollhouse's no to the user.
+  const keyRefused = answer.headers.get(PAID_BY_HEADER) === 'own' && [401, 402, 403].includes(answer.status)
   const wait = Number(answer.headers.get('retry-after') ?? error.retry_after_s)
   return new Refusal({
     status: answer.status,
-    code: error.code ?? '',
+    code: keyRefused ? 'own_key_refused' : error.code ?? '',
     message: error.message ?? fieldInWords(error) ?? `The server answered ${answer.status}.`,
     scope: error.scope,
     limit: error.limit,
@@ -49,8 +54,11 @@ async function refusalOf(answer) {
 }
 
 /** `password: is too short` of a problem document, as a sentence. */
-const fieldInWords = ({ field, detail }) =>
-  field && detail.startsWith(`${field}: `) ? `The ${field} ${detail.slice(field.length + 2)}` : detail
+function fieldInWords({ field, detail }) {
+  if (!field || !detail.startsWith(`${field}: `)) return detail
+  const words = detail.slice(field.length + 2)
+  return /^\p{Lu}/u.test(words) ? words : `The ${field} ${words}`
+}
 
 /** A time as Tollhouse writes it: ISO 8601, or seconds since 1970. */
 export const dateOf = (time) => new Date(typeof time === 'number' ? time * 1000 : time)
@@ -75,25 +83,50 @@ export const signUp = async (email, password, name) =>
 async function entered(answer) {
   const session = await answer.json()
   csrfToken = session.csrf_token
+  longest = null
   return session.user
 }
 
 export async function signOut() {
   await call('POST', '/api/v1/sign-out')
   csrfToken = ''
+  longest = null
 }
 
-/** The user, their plan, and what is left of every limit and budget. */
-export const me = async () => (await call('GET', '/api/v1/me')).json()
+/** The user, their plan, whose key pays for their calls, and what is left of every limit and budget. */
+export async function me() {
+  const told = await (await call('GET', '/api/v1/me')).json()
+  longest = told.paid_by === 'own' ? told.max_output_tokens : null
+  return told
+}
+
+// Keys of their own
+
+const keyOf = (provider) => `/api/v1/me/credentials/${encodeURIComponent(provider)}`
+
+/** What is told of the keys they stored (`items`; never a secret), and for which `providers` they could. */
+export const ownKeys = async () => (await call('GET', '/api/v1/me/credentials')).json()
+
+/** In place of the one there was for this provider. */
+export const storeOwnKey = async (provider, secret) => (await call('PUT', keyOf(provider), { secret })).json()
+
+/** What the provider says of it: `{ok, status, message}`. It costs nothing. */
+export const testOwnKey = async (provider) => (await call('POST', `${keyOf(provider)}/test`)).json()
+
+export const removeOwnKey = async (provider) => void (await call('DELETE', keyOf(provider)))
 
 // The model
 
 /**
  * The answer to a conversation, piece by piece as it comes: `{text}`, and at the end `{cut: true}` when the answer was
- * as long as answers may be. Throws Refusal, also in the middle of an answer.
+ * as long as answers may be. The first piece is `{paidBy}`: whose key pays, such as `own`. Throws Refusal, also in the
+ * middle of an answer.
  */
 export async function* chat(messages, signal) {
-  const answer = await call('POST', '/api/chat', { messages, stream: true }, signal)
+  // How long answers are is the operator's to say; who pays for one may ask for more (and gets no more while they do not).
+  const asked = { messages, stream: true, ...(longest && { max_tokens: longest }) }
+  const answer = await call('POST', '/api/chat', asked, signal)
+  yield { paidBy: answer.headers.get(PAID_BY_HEADER) }
   let whole = false
   for await (const event of events(answer.body)) {
     // The pinned model's own language: Anthropic's events, or OpenAI's chunks.

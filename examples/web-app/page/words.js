@@ -10,6 +10,11 @@ const PER = {
   requests_per_month: ['That was all for this month', 'requests per month'],
   parallel_requests: ['Another answer is still being written', 'answers at a time'],
 }
+const OWN_KEY = {
+  own_key_refused: ['Your own key was refused', 'Its provider does not take it, or has no credit left on it.'],
+  own_key_required: ['This wants a key of your own', 'Calls of your plan are paid by a key that you store.'],
+  own_key_unusable: ['Your own key cannot be used', 'It does not open any more. Store it again.'],
+}
 const UNITS = { usd: 'US dollars', tokens: 'tokens', requests: 'requests' }
 const LONG_S = 300
 /** Beyond these seconds a page does not count down. */
@@ -20,9 +25,10 @@ export function inWords(error) {
   const until = error.againAt ? ` You can go on ${whenever(error.againAt)}.` : ''
   if (error.limitKind in PER) {
     const [title, unit] = PER[error.limitKind]
-    const whose = error.scope.startsWith('user ') ? 'Your plan' : `The ${error.scope}`
+    const whose = /^(own key of )?user /.test(error.scope) ? 'Your plan' : `The ${error.scope}`
     return { title, words: `${whose} has ${error.limit.toLocaleString()} ${unit}, and they are used.${until}` }
   }
+  if (error.code in OWN_KEY) return { title: OWN_KEY[error.code][0], words: `${OWN_KEY[error.code][1]} See “Your key”.` }
   if (error.status === 401) return { title: 'You are signed out', words: error.message }
   if (error.code === 'csrf') {
     return { title: 'This page is out of date', words: 'Somebody has signed in anew in another window. Reload the page.' }
@@ -60,6 +66,11 @@ export function refusalBox(error, again) {
   part(box, 'title').textContent = title
   part(box, 'words').textContent = words
   const button = part(box, 'again')
+  if (error.code in OWN_KEY) {
+    button.textContent = 'Your key'
+    button.onclick = () => (location.hash = '#key')
+    return box
+  }
   if (error.status === 401 || error.code === 'csrf') {
     button.textContent = error.status === 401 ? 'Sign in' : 'Reload'
     button.onclick = () => location.reload()
