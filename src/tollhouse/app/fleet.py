@@ -126,10 +126,16 @@ class Fleet:
         return (*own, *self._declared)
 
     def _specs(self) -> Iterator[tuple[ProviderSpec, ProviderSettings | ProviderRow]]:
-        """Those in use, with the credentials of this moment."""
+        """Those in use, with the credentials of this moment. One whose row is just being changed stays as it was: what
+        the keyring holds by its name now may be for another address.
+        """
         for row in self._in_use:
+            wanted, spec = setup.wanted(as_settings(row)), setup.provider_spec(as_settings(row))
+            if wanted.reference and not self.keyring.holds(wanted) and spec in self._built:
+                yield self._built[spec][0], row
+                continue
             credential, unavailable = self.keyring.secret(row.name), self.keyring.unavailable(row.name)
-            yield setup.provider_spec(as_settings(row), credential, unavailable), row
+            yield msgspec.structs.replace(spec, credential=credential, unavailable=unavailable), row
 
     def _embedded(self) -> list[tuple[ProviderSpec, None]]:
         return [] if self._local is None else [(self._local, None)]
@@ -210,7 +216,7 @@ class Fleet:
 
     def _look_at_credential(self, wanted: Wanted) -> None:
         """As far as that can be done without waiting. Raises SettingsError."""
-        if not wanted.reference or self.keyring.holds(wanted.name, wanted.reference):
+        if not wanted.reference or self.keyring.holds(wanted):
             return
         self.keyring.open_source(wanted)
         if not wanted.patient:

@@ -131,7 +131,7 @@ class Keyring:
         """Have these secrets at hand; those that are held already stay as they are. By name, why a secret cannot be
         had, of those that are not patient.
         """
-        new = [one for one in wanted if one.reference and not self.holds(one.name, one.reference)]
+        new = [one for one in wanted if one.reference and not self.holds(one)]
         found = await asyncio.gather(*(self._begin(one) for one in new))
         return {one.name: failure for one, failure in zip(new, found, strict=True) if failure}
 
@@ -155,9 +155,10 @@ class Keyring:
         for name in self._held.keys() - set(names):
             self._end(self._held.pop(name))
 
-    def holds(self, name: str, reference: str) -> bool:
-        held = self._held.get(name)
-        return held is not None and held.wanted.reference == reference
+    def holds(self, wanted: Wanted) -> bool:
+        """Whether it is this very secret that is held for its name: read from there, to be sent there."""
+        held = self._held.get(wanted.name)
+        return held is not None and (held.wanted.reference, held.wanted.host) == (wanted.reference, wanted.host)
 
     def secret(self, name: str) -> str:
         """The one to use; empty when there is none."""
