@@ -111,6 +111,15 @@ def test_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch, variable: s
         ("vault:kv/a#b", "vault:kv/*", True),
         ("stored:main", None, True),
         ("env:TOLLHOUSE_MASTER_KEY", "*", False),
+        ("env:SIGN_IN_SECRET", "*", False),
+        ("env:VAULT_TOKEN", "*", False),
+        ("file:{}/theirs/key", "file:{}/theirs/*", True),
+        ("file:{}/theirs/../operators-key", "file:{}/theirs/*", False),
+        ("file:{}/operators-key", "file:{}/theirs/*", False),
+        ("file:{}/master-keys-elsewhere", "*", False),
+        ("file:{}/theirs/link-to-master-keys", "*", False),
+        ("file:{}/home/server-secret", "*", False),
+        ("file:{}/master-key", "*", False),
         ("sk-ant-api03-a-key-itself", "*", False),
     ],
 )
@@ -120,10 +129,29 @@ def test_what_a_row_of_the_database_may_name(
     """Whoever wrote it there: a helper is never run for it, whatever the settings list."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOME_KEY", "sk-ant-api03-" + "x" * 40)
-    monkeypatch.setenv("TOLLHOUSE_MASTER_KEY", "sk-ant-api03-" + "x" * 40)
+    for name in ("TOLLHOUSE_MASTER_KEY", "SIGN_IN_SECRET", "VAULT_TOKEN"):
+        monkeypatch.setenv(name, "sk-ant-api03-" + "x" * 40)
+    monkeypatch.setenv("LITELLM_MASTER_KEY_FILE", f"{tmp_path}/master-key")
+    for name in ("home/server-secret", "theirs/key", "operators-key", "master-keys-elsewhere", "master-key"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("sk-ant-api03-" + "x" * 40)
+    (tmp_path / "theirs/link-to-master-keys").symlink_to(tmp_path / "master-keys-elsewhere")
+    reference, listed = (None if text is None else text.replace("{}", str(tmp_path)) for text in (reference, listed))
+    assert reference is not None
     upstream = {} if listed is None else {"declared_secrets": listed}
     sources = {"hashicorp": {"address": "http://127.0.0.1:9", "token": "file:/nowhere/token"}}
-    settings = Settings(home=tmp_path, local={"enabled": False}, upstream=upstream, key_sources=sources)
+    sign_in = {
+        "issuers": [{"name": "google", "preset": "google", "client_id": "x", "client_secret": "env:SIGN_IN_SECRET"}]
+    }
+    settings = Settings(
+        home=tmp_path / "home",
+        local={"enabled": False},
+        upstream=upstream,
+        key_sources=sources,
+        sign_in=sign_in,
+        vault={"master_keys": f"file:{tmp_path}/master-keys-elsewhere"},
+    )
     fleet = Fleet(settings, Store(settings), open_keyring(settings, lambda _: None))
     faults = fleet.faults([ProviderRow("x", "anthropic", ("*",), api_key=reference)])
     assert [fault[:2] for fault in faults] == ([] if allowed else [("x", "api_key")])

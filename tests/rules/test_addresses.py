@@ -54,6 +54,9 @@ def test_metadata_is_allowed_by_its_very_address_alone() -> None:
     for address in METADATA:
         assert address_problem(address, wide) == "of a cloud's metadata"
         assert address_problem(address, AddressRules(read_networks([str(address)]))) is None
+        if isinstance(address, ipaddress.IPv4Address):  # nor in the clothes of IPv6
+            for disguised in (f"::ffff:{address}", f"64:ff9b::{address}"):
+                assert address_problem(ipaddress.ip_address(disguised), wide) == "of a cloud's metadata"
     assert address_problem(ipaddress.ip_address("10.0.0.1"), wide) is None
 
 

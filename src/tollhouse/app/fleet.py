@@ -13,12 +13,12 @@ import asyncio
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tollhouse.app import providers as setup
+from tollhouse.app.own_secrets import is_own
 from tollhouse.app.store import Store
 from tollhouse.dataplane.plan import Planner
 from tollhouse.rules import secret_references
@@ -39,7 +39,6 @@ from tollhouse.upstream.providers import KINDS, Provider, ProviderSpec, build_pr
 from tollhouse.workers import Keyring, Wanted
 
 PRICES_NAME = "prices"
-OWN_VARIABLES = ("TOLLHOUSE_", "LITELLM_MASTER_KEY")
 
 
 class Fleet:
@@ -226,12 +225,7 @@ class Fleet:
 
     def _may_name(self, reference: str) -> bool:
         """Whether a file may have this secret read. The gateway's own are refused, whatever the settings say."""
-        source, name = secret_references.split(reference)
-        if secret_references.problem(reference, declared=True) is not None:
-            return False
-        if source == "env" and name.upper().startswith(OWN_VARIABLES):
-            return False
-        if source == "file" and Path(name).expanduser().resolve().is_relative_to(self.store.home.path.resolve()):
+        if secret_references.problem(reference, declared=True) is not None or is_own(self.settings, reference):
             return False
         return any(fnmatchcase(reference, pattern) for pattern in self.settings.upstream.declared_secrets)
 

@@ -96,7 +96,7 @@ def read_networks(texts: Iterable[str]) -> tuple[IPNetwork, ...]:
 def address_problem(address: IPAddress, rules: AddressRules) -> str | None:
     """Why it may not be called: what it is, to go on after `is an address …`; None if it may."""
     inner = _inside(address)
-    if any(_allows(network, one) for network in rules.allowed for one in (address, inner)):
+    if any(address in network or inner in network for network in _opening(inner, rules)):
         return None
     if inner in METADATA:
         return "of a cloud's metadata"
@@ -120,7 +120,6 @@ def _inside(address: IPAddress) -> IPAddress:
     return address
 
 
-def _allows(network: IPNetwork, address: IPAddress) -> bool:
-    if address not in network:
-        return False
-    return address not in METADATA or network.num_addresses == 1
+def _opening(inner: IPAddress, rules: AddressRules) -> Iterable[IPNetwork]:
+    """The allowed networks that count for what an address leads to."""
+    return (network for network in rules.allowed if inner not in METADATA or network.num_addresses == 1)
