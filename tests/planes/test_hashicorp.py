@@ -237,3 +237,17 @@ def test_one_token_for_many_secrets(server: ScriptedUpstream, vault: FakeVault) 
 
     run(story())
     assert vault.renewed == 1
+
+
+@pytest.mark.usefixtures("vault")
+def test_no_proxy_is_told_the_token_of_a_vault_on_this_machine(
+    server: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedUpstream() as proxy:
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+            monkeypatch.setenv(name.lower(), proxy.url)
+        assert read(source(server)).secret == SECRET
+        assert proxy.received == []

@@ -7,8 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tollhouse.settings.sections import Names, Section
 from tollhouse.sources.command import PASSED_ON
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+from tollhouse.sources.hashicorp import LOOPBACK
 
 
 class FileSource(Section):

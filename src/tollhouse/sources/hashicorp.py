@@ -18,13 +18,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic, time
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from tollhouse.ports import Reading
 from tollhouse.terms.errors import SourceError
 
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 LOOK_AGAIN_S: Final = 60.0
 """After a token could not be looked up or renewed."""
 OK, DENIED, MISSING, REDIRECTS = 200, 403, 404, (301, 302, 303, 307, 308)
@@ -49,6 +50,10 @@ class HashiCorp:
         self.options = options
         self._read_token = token
         self._tls = tls
+        self._by_proxy = urlsplit(options.address).hostname not in LOOPBACK
+        """A proxy of the environment is for what is elsewhere; to one the token of this machine's agent would go in
+        clear.
+        """
         self._token = ""
         self._renew_at = -float("inf")
         self._lock = asyncio.Lock()
@@ -114,7 +119,7 @@ class HashiCorp:
         try:
             async with (
                 asyncio.timeout(options.timeout_s),
-                httpx.AsyncClient(verify=self._tls, timeout=options.timeout_s) as client,
+                httpx.AsyncClient(verify=self._tls, timeout=options.timeout_s, trust_env=self._by_proxy) as client,
                 client.stream(method, url, headers=headers) as answer,
             ):
                 async for piece in answer.aiter_bytes():
