@@ -113,6 +113,18 @@ def test_calls_are_taken_together_by_key() -> None:
     }
 
 
+def test_what_the_caller_cannot_help_is_not_held_against_the_key() -> None:
+    """Somebody has a secret that was rotated away; a provider refuses the operator's key."""
+    rotated = [msgspec.structs.replace(refused(f"req_{n}", KEY), status=401, code="key_expired") for n in range(100)]
+    assert batches([], rotated) == {}
+    found = {}
+    for credential_id in ("", "cred_1", "own_1"):
+        some = [call(1, 10, credential_id=credential_id)]
+        some = [Settlement(one.hold, msgspec.structs.replace(one.settle, status=401)) for one in some]
+        found[credential_id] = batches(some, [])["key_1"].refused
+    assert found == {"": 0, "cred_1": 0, "own_1": 1}
+
+
 def test_labels_of_tools_are_few_and_name_nobody() -> None:
     census = Census()
     names = [*(f"tool{number}" for number in range(100)), "claude-cli", "", "a b", "x" * 64, 'evil"} 1\n']

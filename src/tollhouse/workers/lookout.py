@@ -18,12 +18,16 @@ from tollhouse.rules.anomalies import Batch, Finding, Watch
 from tollhouse.storage.database import Database
 from tollhouse.storage.habits import hours_of_keys
 from tollhouse.storage.notices import untold
+from tollhouse.terms.credentials import PaidBy, paid_by
 from tollhouse.terms.errors import StorageError
 from tollhouse.terms.events import Refused, SettleKind, Settlement
 from tollhouse.terms.notices import Notice, NoticeKind
 
 KEY_PREFIX: Final = "key_"
 """How ids of virtual keys begin; calls without one have a word of ours in its place."""
+NOT_LET_IN: Final = 401
+KEY_REFUSED: Final = (401, 403)
+"""What providers say of the key they were sent."""
 MAX_PAUSES: Final = 1_000
 """Keys that wait to be paused; more are told of and not paused."""
 RETRY_S: Final = 1.0
@@ -144,7 +148,10 @@ def notice_of(finding: Finding) -> Notice:
 
 
 def batches(settlements: Iterable[Settlement], refused: Iterable[Refused]) -> dict[str, Batch]:
-    """The calls of each key together; those without a key of their own by user, under their id behind a blank."""
+    """The calls of each key together; those without a key of their own by user, under their id behind a blank. Who was
+    not let in says nothing of the key: a secret that was rotated away may be in anybody's hands, and must not have the
+    key paused.
+    """
     found: dict[str, Batch] = {}
     for one in settlements:
         hold, settle = one.hold, one.settle
@@ -152,9 +159,9 @@ def batches(settlements: Iterable[Settlement], refused: Iterable[Refused]) -> di
         batch = found.get(name)
         if batch is None:
             batch = found[name] = Batch(hold.user_id, settle.at_ns // _NS_PER_S)
-        batch.add(settle.status, hold.client, 0 if settle.kind is _VOIDED else settle.amount_nusd)
+        batch.add(_status_of(one), hold.client, 0 if settle.kind is _VOIDED else settle.amount_nusd)
     for row in refused:
-        if not row.user_id:
+        if not row.user_id or row.status == NOT_LET_IN:
             continue
         name = row.key_id if row.key_id.startswith(KEY_PREFIX) else f" {row.user_id}"
         batch = found.get(name)
@@ -162,3 +169,10 @@ def batches(settlements: Iterable[Settlement], refused: Iterable[Refused]) -> di
             batch = found[name] = Batch(row.user_id, row.at_ns // _NS_PER_S)
         batch.add(row.status, row.client, 0)
     return found
+
+
+def _status_of(one: Settlement) -> int:
+    """How the call was answered; 0 where a provider refused a key of the operator's, which no caller can help."""
+    status = one.settle.status
+    theirs = paid_by(one.hold.credential_id) is PaidBy.OWN
+    return 0 if status in KEY_REFUSED and not theirs else status
