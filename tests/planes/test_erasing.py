@@ -16,6 +16,7 @@ from sqlalchemy import Connection, insert, inspect, select, text
 from tests.planes.control import START_NS, Desk, open_desk, settled
 from tests.planes.records import T0_NS, hold, settle
 from tollhouse.controlplane.access import Caller
+from tollhouse.controlplane.credential_terms import CredentialOptions
 from tollhouse.rules.plans import budgets_of
 from tollhouse.storage import captures, directory, erasing, passwords, sessions
 from tollhouse.storage.captures import Capture
@@ -287,3 +288,21 @@ def test_every_column_that_names_users_is_known_here() -> None:
         # Names of files:
         *(f"{table}.owned_by" for table in ("plans", "teams", "users", "virtual_keys", "budgets", "providers")),
     }
+
+
+def test_what_was_stored_of_their_own_key_is_not_left_in_the_trail(desk: Desk) -> None:
+    """Where their endpoint is, and what would show that somebody who comes later has the same key."""
+    desk = desk.with_deps(credentials=CredentialOptions(own_base_urls=True))
+    desk.make(USERS, user_id="alice")
+    body = {"provider": "anthropic", "user_id": "alice", "secret": "sk-ant-api03-0123456789-MARK", "name": "MARK"}
+    made = desk.make("/api/v1/credentials", **body, base_url="https://MARK-home.example:8443/MARK")
+    assert made["hint"] == "MARK"
+    secret = {"secret": "sk-ant-api03-9876543210-MARK"}
+    assert desk.ask("PUT", f"/api/v1/credentials/{made['credential_id']}/secret", secret).status_code == 200
+    again = desk.get(f"/api/v1/credentials/{made['credential_id']}")
+    told = desk.deps.database.run_sync(everything).lower()
+    assert "mark-home.example" in told
+    desk.make(f"{USERS}/alice/erase")
+    left = desk.deps.database.run_sync(everything).lower()
+    for telling in ("mark", made["fingerprint"], again["fingerprint"]):
+        assert telling not in left

@@ -119,9 +119,13 @@ AUDITED: Final[Mapping[str, Told]] = {
         kind="credential",
         name="credential_id",
         about=_user,
-        personal={"user_id": "user", "name": "name", "created_by": "user"},
-        address=_words("base_url"),
-        plain=_words("credential_id provider host org_id kind hint fingerprint created_at_ns refused_at_ns"),
+        personal={
+            **{"user_id": "user", "name": "name", "created_by": "user"},
+            # a user's own endpoint may bear their name, and the same key in other hands be known by these
+            **dict.fromkeys(("host", "hint", "fingerprint"), "text"),
+        },
+        secret=_words("base_url"),  # `host` tells where it leads
+        plain=_words("credential_id provider org_id kind created_at_ns refused_at_ns"),
         # `fingerprint` tells of another secret; the same is wrapped anew when the master key is rotated
         untold=_words("last_used_at_ns sealed sealed_under"),
     ),
