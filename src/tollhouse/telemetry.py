@@ -5,6 +5,7 @@ much); a collector turns them into metrics only when somebody asks. Labels are a
 never a person, a key or a text of a request.
 """
 
+import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,13 @@ BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0
 _BUCKETS_US = tuple([round(bound_s * 1e6) for bound_s in BUCKETS_S])
 _BELOW_US = (0, *_BUCKETS_US)
 """Of each bucket: what is not above this stands in an earlier one."""
+
+MAX_CODES = 200
+"""Ways in which calls end that are told apart. Most are of ours, but some are an answer's own words for its error, and
+whose endpoint that was may have said anything.
+"""
+OTHER = "other"
+_CODE = re.compile(r"[a-z0-9_.-]{0,64}", re.IGNORECASE)
 
 Gauges = dict[str, tuple[str, float]]
 """Metric name (without prefix) → (help, value)."""
@@ -107,6 +115,8 @@ class Telemetry:
         self._labelled = labelled
         self._series: dict[tuple[str, str, str, str], Series] = defaultdict(Series)
         """By provider, endpoint, kind of settlement and code."""
+        self._labels: dict[str, str] = {}
+        """By code."""
         self._refusals: dict[tuple[str, str], int] = defaultdict(int)
         self.more: Callable[[], Iterable[Metric]] = lambda: ()
         """Families that somebody else counts."""
@@ -118,7 +128,10 @@ class Telemetry:
     def settled(self, settlement: Settlement) -> None:
         """A call that held money has ended."""
         hold, settle = settlement.hold, settlement.settle
-        series = self._series[hold.provider, hold.endpoint, settle.kind, settle.code]
+        code = settle.code
+        if code:
+            code = self._labels.get(code) or self._label(code)
+        series = self._series[hold.provider, hold.endpoint, settle.kind, code]
         usage = settle.usage
         duration_us, first_byte_us = settle.duration_us, settle.first_byte_us
         series.amount_nusd += settle.amount_nusd
@@ -136,6 +149,13 @@ class Telemetry:
             if first_byte_us <= _BELOW_US[bucket]:  # else the same one: it was not later than the end
                 bucket = bisect_left(_BUCKETS_US, first_byte_us)
             series.first_byte_buckets[bucket] += 1
+
+    def _label(self, code: str) -> str:
+        """Of a code that has none yet; what gets none of its own is not remembered."""
+        if len(self._labels) >= MAX_CODES or not _CODE.fullmatch(code):
+            return OTHER
+        self._labels[code] = code
+        return code
 
     def refused(self, endpoint: str, refusal: Refusal) -> None:
         """An answer of our own instead of a provider's."""

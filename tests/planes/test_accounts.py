@@ -20,6 +20,7 @@ from tollhouse.terms.names import ScopeKind
 from tollhouse.terms.people import Budget, BudgetUnit, BudgetWindow, User, VirtualKey
 from tollhouse.terms.seen import Seen
 from tollhouse.terms.usage import Usage
+from tollhouse.upstream.guard import AddressGuard
 from tollhouse.upstream.origin import Origin
 from tollhouse.upstream.providers import Provider
 
@@ -238,3 +239,22 @@ def test_a_refusal_explains_itself(limit: int, unit: BudgetUnit, spent: str) -> 
     assert refusal.should_retry is False
     world.settle(hold, Seen(), NOT_SENT)
     assert world.reserve(10, 10)
+
+
+def test_what_a_users_own_endpoint_reports_is_not_believed_beyond_the_hold() -> None:
+    at_own = Origin("evil.example", 443, guard=AddressGuard())
+    there = msgspec.structs.replace(ATTEMPT, provider=msgspec.structs.replace(PROVIDER, origin=at_own))
+    made_up = Seen(
+        usage=Usage(input_tokens=1 << 40, output_tokens=1 << 40), final=True, complete=True, served_model="m" * 10_000
+    )
+    world = World([budget(10**9)])
+    ask = Ask(model="claude-x", body_bytes=10, max_output_tokens=10)
+    for attempt, believed in ((there, False), (ATTEMPT, True)):
+        hold = world.accounts.reserve(world.principal, ask, attempt, FakeCaller("req_1", world.now_s * 10**9))
+        settle = world.accounts.settle(hold, made_up, COMPLETE, False, 200, "e" * 10_000).settle
+        assert settle.kind is (SettleKind.EXACT if believed else SettleKind.UPPER)
+        assert (settle.amount_nusd == hold.record.hold_nusd) != believed
+        assert (settle.tokens == hold.record.hold_tokens) != believed
+        assert (settle.usage == made_up.usage) == believed
+        assert world.accounts.bound_violations == believed
+        assert (settle.served_model, settle.code) == ("m" * 256, "e" * 256)

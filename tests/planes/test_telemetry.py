@@ -3,7 +3,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tollhouse.telemetry import BUCKETS_S, Telemetry
+from tollhouse.telemetry import BUCKETS_S, MAX_CODES, Telemetry
 from tollhouse.terms.events import HoldRecord, SettleKind, Settlement, SettleRecord
 from tollhouse.terms.usage import Usage
 
@@ -47,6 +47,18 @@ def test_the_cost_of_one_kind_is_told_once_whatever_the_code() -> None:
     upper = [settlement(SettleKind.UPPER, code=code, amount_nusd=10**9) for code in ("upstream_reset", "client_gone")]
     samples = told(*upper)
     assert samples['tollhouse_cost_usd_total{endpoint="messages",kind="upper",provider="anthropic"}'] == 2
+
+
+def test_an_answer_that_says_ever_new_errors_makes_no_ever_new_labels() -> None:
+    made_up = [settlement(code=f"error_{number}") for number in range(3 * MAX_CODES)]
+    odd = [settlement(code=code) for code in ("words of\na stranger", "x" * 65, 'a"b')]
+    samples = told(settlement(code="overloaded_error"), *odd, *made_up, settlement(code="overloaded_error"))
+    calls = {sample: count for sample, count in samples.items() if sample.startswith("tollhouse_calls_total")}
+    assert len(calls) == MAX_CODES + 1
+    assert sum(calls.values()) == 3 * MAX_CODES + 5
+    place = 'endpoint="messages",kind="exact",provider="anthropic"'
+    assert calls[f'tollhouse_calls_total{{code="overloaded_error",{place}}}'] == 2
+    assert calls[f'tollhouse_calls_total{{code="other",{place}}}'] == 2 * MAX_CODES + 4
 
 
 def test_tokens_are_told_by_type_and_caches_only_when_used() -> None:

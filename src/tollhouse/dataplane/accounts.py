@@ -28,7 +28,7 @@ from tollhouse.dataplane.thresholds import NO_THRESHOLDS, Thresholds
 from tollhouse.ports import BudgetStanding
 from tollhouse.rules.bounds import Bound, CapChoice, affordable, bound, choose_cap
 from tollhouse.rules.budgets import window_of
-from tollhouse.rules.metering import NOT_SENT, Ending, settle_amount
+from tollhouse.rules.metering import NOT_SENT, Ending, not_believed, settle_amount
 from tollhouse.terms.ask import Ask
 from tollhouse.terms.errors import JournalError, Refusal
 from tollhouse.terms.events import HoldRecord, Record, SettleKind, Settlement, SettleRecord
@@ -40,6 +40,8 @@ VOIDED = SettleKind.VOIDED
 
 FIRST_ATTEMPT = "-1"
 """Behind the request's id; that of a second attempt is `-2`."""
+MAX_SAID_CHARS = 256
+"""Kept of a model's name and of an error's as an answer tells them: a user's own endpoint may say anything."""
 
 
 class MoneyOptions(msgspec.Struct, frozen=True):
@@ -267,7 +269,13 @@ class Accounts:
             cancel_stops_billing,
         )
         if settled.amount_nusd > record.hold_nusd or settled.tokens > record.hold_tokens:
-            self.bound_violations += 1
+            if hold.attempt.provider.origin.guard is None:
+                self.bound_violations += 1
+            else:
+                settled = not_believed(record.hold_nusd, record.hold_tokens)
+        served_model = seen.served_model
+        if len(served_model) > MAX_SAID_CHARS or len(code) > MAX_SAID_CHARS:
+            served_model, code = served_model[:MAX_SAID_CHARS], code[:MAX_SAID_CHARS]
         now_ns = self._now_ns
         settle = SettleRecord(
             record.attempt_id,
@@ -275,7 +283,7 @@ class Accounts:
             settled.kind,
             settled.amount_nusd,
             settled.usage,
-            seen.served_model,
+            served_model,
             status,
             code,
             duration_us,

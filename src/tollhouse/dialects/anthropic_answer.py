@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from tollhouse.dialects.dialect import MAX_REPORTED, clamp_count
+from tollhouse.dialects.dialect import MAX_REPORTED, clamp_count, label
 from tollhouse.dialects.framing import EventCutter, carries_nothing, decode_leniently, event_data, is_whole, text_bytes
 from tollhouse.dialects.likeness import MAX_LEARNED, PLAIN_TEXT, UNLIKE, likeness
 from tollhouse.terms.seen import UNSEEN_TOKENS, Seen
@@ -365,4 +365,4 @@ def _variant(said: _Usage) -> str | None:
     parts: list[Any] = [said.speed, said.service_tier]
     if said.inference_geo not in (None, "", "global", "not_available"):
         parts.append(said.inference_geo)
-    return "+".join(part for part in parts if part not in (None, "", "standard")) or None
+    return label("+".join(part for part in parts if part not in (None, "", "standard"))) or None

@@ -15,7 +15,7 @@ import re
 
 import msgspec
 
-from tollhouse.dialects.dialect import clamp_count
+from tollhouse.dialects.dialect import clamp_count, label
 from tollhouse.dialects.framing import (
     EventCutter,
     blank_lines_before,
@@ -326,7 +326,7 @@ def _to_usage(said: _Usage, tier: str | None) -> Usage:
         output_tokens=output - output_audio,
         input_audio_tokens=audio,
         output_audio_tokens=output_audio,
-        variant=None if not tier or tier in _STANDARD_TIERS else tier,
+        variant=None if not tier or tier in _STANDARD_TIERS else label(tier),
     )
 
 

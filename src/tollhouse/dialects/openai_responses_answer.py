@@ -15,7 +15,7 @@ import re
 
 import msgspec
 
-from tollhouse.dialects.dialect import clamp_count
+from tollhouse.dialects.dialect import clamp_count, label
 from tollhouse.dialects.framing import EventCutter, carries_nothing, decode_leniently, event_data, is_whole, text_bytes
 from tollhouse.terms.seen import UNSEEN_TOKENS, Seen
 from tollhouse.terms.usage import Usage
@@ -284,7 +284,7 @@ def _to_usage(said: _Usage, response: _Response) -> Usage:
         cache_read_tokens=read,
         output_tokens=clamp_count(said.output_tokens),
         web_searches=_web_searches(response),
-        variant=None if not tier or tier in _STANDARD_TIERS else tier,
+        variant=None if not tier or tier in _STANDARD_TIERS else label(tier),
     )
 
 

@@ -15,6 +15,7 @@ The law: what may have been sent is never posted at less than the provider may b
       provider's meter                              observed output + slack, at most the hold
     client gone, it does not, or   not final        the hold                                    upper
       output was being hidden
+    a user's own endpoint          above the hold   the hold                                    upper
 
 Why 4xx is nothing: providers bill for generated answers, and every 4xx (400 invalid request, 401, 403, 404, 413, 422,
 429 …) is answered instead of generating one. 408 and 499 are the exceptions: they are said of a request whose work may
@@ -126,6 +127,13 @@ def settle_amount(
     if ending.kind is EndingKind.CLIENT_GONE and cancel_stops_billing and not seen.hidden_output:
         return _estimate(card, bound, hold_nusd, hold_tokens, seen, slack_tokens)
     return Settled(SettleKind.UPPER, seen.usage, hold_nusd, hold_tokens)
+
+
+def not_believed(hold_nusd: int, hold_tokens: int) -> Settled:
+    """At the hold, for an answer of a user's own endpoint that reports more. That is on nobody's bill, and may be made
+    up to use up budgets that others share.
+    """
+    return Settled(SettleKind.UPPER, Usage(), hold_nusd, hold_tokens)
 
 
 def _estimate(
