@@ -685,6 +685,43 @@ def test_a_page_may_ask_for_more_where_the_own_key_pays(
     run(story())
 
 
+def test_a_page_gets_what_it_asked_for_where_the_own_key_pays_in_the_end() -> None:
+    async def story() -> None:
+        bank = Bank()
+        async with upstream(bank) as provider, plane(provider.port, open_key=KeyOpener(VAULT), chat=PINNED) as running:
+            mine = (credential(OWN, provider.port),)
+            first = edited(PREMIUM, own_key=OwnKeyRule.SHARED_FIRST)
+            for free, calls in ((edited(FREE, budgets=(PlanBudget(0),)), [OWN]), (FREE, [SHARED, OWN])):
+                bank.refuses = {SHARED: 401}
+                bank.calls.clear()
+                bank.bodies.clear()
+                running.change(people(first, free, credentials=mine))
+                answer = await talk(running, {"messages": HELLO, "max_tokens": 60_000})
+                assert (answer.status, answer.headers[b"x-tollhouse-paid-by"]) == (200, b"own")
+                assert [name for name, _ in bank.calls] == calls
+                assert bank.bodies[-1]["max_tokens"] == 60_000
+
+    run(story())
+
+
+def test_an_assigned_key_that_does_not_open_leaves_the_call_to_the_own_one() -> None:
+    async def story() -> None:
+        bank = Bank()
+        async with upstream(bank) as provider, plane(provider.port, open_key=KeyOpener(VAULT)) as running:
+            given = credential(ASSIGNED, provider.port, vault=OTHER_VAULT, credential_id="cred_1", user_id="")
+            mine = credential(OWN, provider.port)
+            first = edited(PREMIUM, own_key=OwnKeyRule.SHARED_FIRST)
+            for stored, status, calls in (((mine, given), 200, [OWN]), ((given,), 503, [])):
+                bank.calls.clear()
+                running.change(people(first, FREE, credentials=stored, assigned=(("alice", "cred_1"),)))
+                answer = await call(running)
+                assert (answer.status, [name for name, _ in bank.calls]) == (status, calls)
+                assert running.held == 0
+            assert said(answer)["code"] == "credential_unavailable"
+
+    run(story())
+
+
 def test_a_page_gets_no_more_than_is_pinned_while_the_operator_pays() -> None:
     async def story() -> None:
         bank = Bank()

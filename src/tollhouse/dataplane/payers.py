@@ -19,7 +19,7 @@ from tollhouse.dataplane.refusals import assigned_key_unusable, own_key_required
 from tollhouse.dataplane.stored_keys import NO_KEYS, Opener, StoredKey
 from tollhouse.ports import LimitHolder
 from tollhouse.rules.plans import OWN_HOLDER, open_to_shared, own_key_first
-from tollhouse.terms.errors import VaultError
+from tollhouse.terms.errors import Refusal, VaultError
 from tollhouse.terms.people import OwnKeyRule, Plan
 
 if TYPE_CHECKING:
@@ -118,7 +118,14 @@ class Payers:
         provider = attempt.provider.name
         key = self.own.get(provider)
         if self.rule is OwnKeyRule.SHARED_FIRST and not self.own_first:
-            said = yield self._shared(attempt, opener)
+            try:
+                shared = self._shared(attempt, opener)
+            except Refusal as refusal:
+                if key is None:
+                    raise
+                said: Said = refusal.code
+            else:
+                said = yield shared
             if key is not None and said in SHARED_REFUSED:
                 yield self.own_face, key.sends(attempt, opener)
             return

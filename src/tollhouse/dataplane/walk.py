@@ -15,6 +15,7 @@ from tollhouse.dataplane.plan import Attempt
 from tollhouse.dataplane.relay import Relay
 from tollhouse.ports import LimitHolder, LimitStanding, Ticket
 from tollhouse.rules.metering import NOT_SENT, error_status
+from tollhouse.terms.ask import Ask
 from tollhouse.terms.credentials import PaidBy
 from tollhouse.terms.errors import Refusal, VaultError
 from tollhouse.terms.names import Endpoint
@@ -48,7 +49,18 @@ class BothTickets:
 class Walk:
     """Of one exchange. `face` and `attempt` are those of the way that is tried now."""
 
-    __slots__ = ("_kept", "_number", "_payers", "_planned", "_trouble", "_ways", "attempt", "exchange", "face")
+    __slots__ = (
+        "_asked",
+        "_kept",
+        "_number",
+        "_payers",
+        "_planned",
+        "_trouble",
+        "_ways",
+        "attempt",
+        "exchange",
+        "face",
+    )
 
     def __init__(self, exchange: "Exchange", payers: Payers, attempt: Attempt) -> None:
         """Raises Refusal: nobody may pay."""
@@ -62,6 +74,8 @@ class Walk:
         """Whose places the call has from an earlier way."""
         self._trouble = ""
         """What went wrong with an earlier way, in words."""
+        self._asked: tuple[list[bytes], Ask | None] | None = None
+        """What a page asked for, where an earlier way was to send no more than is pinned."""
         self.face, self.attempt = payers.best(attempt, exchange.plane.open_key)
         if exchange.plane.chat is not None:
             self._recast()
@@ -168,5 +182,11 @@ class Walk:
 
     def _recast(self) -> None:
         """A page's chat may be longer than pinned only where the user's own key pays."""
-        if self.exchange.route.endpoint_name == CHAT and self.attempt.payer != OWN:
-            as_pinned(self.exchange)
+        exchange = self.exchange
+        if exchange.route.endpoint_name != CHAT:
+            return
+        if self.attempt.payer != OWN:
+            self._asked = exchange.body, exchange.ask
+            as_pinned(exchange)
+        elif self._asked is not None:
+            exchange.body, exchange.ask = self._asked
