@@ -12,7 +12,7 @@ FUNCTION_LINES = 70
 LONGER: dict[str, str] = {}
 
 # The doors where anything may be caught: the edge, the worker loop, the exporter, the log.
-DOORS = {"dataplane/telling.py", "workers/shipper.py", "telemetry.py", "logs.py"}
+DOORS = {"dataplane/telling.py", "workers/shipper.py", "workers/tending.py", "telemetry.py", "logs.py"}
 
 # State in, decision out. (`ports` and `terms` stand here too: they hold no decisions, let alone a clock.)
 PURE = ("dialects", "ports", "rules", "terms")

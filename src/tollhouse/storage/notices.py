@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Column, Connection, Row, delete, func, insert, select, update
 
 from tollhouse.storage.notice_tables import deliveries, notices
 from tollhouse.storage.rows import MAX_PAGE, decode_mapping, encode
@@ -37,12 +37,14 @@ def record(
     connection: Connection, found: Sequence[RecordedNotice], declared: Iterable[Webhook], *, max_pending: int
 ) -> list[RecordedNotice]:
     """Write down what is not told yet, and what is owed of it to every webhook that wants it: those stored, and the
-    `declared` ones. A webhook that already waits for `max_pending` is owed no more. The answer is what was new.
+    `declared` ones. A webhook that already waits for `max_pending` is owed no more. The answer is what was new: to do
+    it again, because nobody knows whether it was committed, is harmless.
     """
     told = _told(connection, [one.notice.once for one in found if one.notice.once])
+    there = _there(connection, [one.notice_id for one in found])
     fresh = []
     for one in found:
-        if one.notice.once and one.notice.once in told:
+        if one.notice_id in there or (one.notice.once and one.notice.once in told):
             continue
         told.add(one.notice.once)
         fresh.append(one)
@@ -66,11 +68,20 @@ def record_test(connection: Connection, one: RecordedNotice, webhook_id: str) ->
 
 
 def _told(connection: Connection, names: Sequence[str]) -> set[str]:
-    told: set[str] = set()
-    for start in range(0, len(names), _CHUNK):
-        query = select(notices.c.once).where(notices.c.once.in_(names[start : start + _CHUNK]))
-        told.update(str(name) for name in connection.execute(query).scalars())
-    return told
+    return _those(connection, notices.c.once, names)
+
+
+def _there(connection: Connection, notice_ids: Sequence[str]) -> set[str]:
+    return _those(connection, notices.c.notice_id, notice_ids)
+
+
+def _those(connection: Connection, column: Column[Any], values: Sequence[str]) -> set[str]:
+    """The values that this column has."""
+    found: set[str] = set()
+    for start in range(0, len(values), _CHUNK):
+        query = select(column).where(column.in_(values[start : start + _CHUNK]))
+        found.update(str(value) for value in connection.execute(query).scalars())
+    return found
 
 
 def untold(connection: Connection, names: Sequence[str]) -> set[str]:

@@ -16,6 +16,7 @@ from tollhouse.terms.captures import Content
 from tollhouse.terms.errors import StorageError, VaultError
 from tollhouse.vault import Vault, seal_content
 from tollhouse.vault.envelope import read
+from tollhouse.workers.tending import tend
 
 _log = logging.getLogger("tollhouse.capturer")
 
@@ -63,7 +64,7 @@ class Capturer:
         self._some.set()
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="tollhouse-capturer")
+        self._task = tend(self._run, "capturer")
 
     async def stop(self, timeout_s: float) -> None:
         """Store what waits, then end; what cannot be stored in time is lost, and counted."""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from tollhouse.terms.credentials import PaidBy, paid_by
 from tollhouse.terms.errors import StorageError
 from tollhouse.terms.notices import Notice, NoticeKind
+from tollhouse.workers.tending import tend
 
 TOLD_EVERY_S = 3_600
 PAUSE_S = 1.0
@@ -45,7 +46,7 @@ class CredentialWatch:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="tollhouse-credential-watch")
+        self._task = tend(self._run, "credential-watch")
 
     async def stop(self) -> None:
         """What can be written now, is."""

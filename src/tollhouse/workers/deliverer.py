@@ -32,6 +32,7 @@ from tollhouse.storage.notices import Owed
 from tollhouse.storage.webhooks import all_webhooks, get_webhook, update_webhook
 from tollhouse.terms.errors import StorageError, VaultError
 from tollhouse.terms.webhooks import Delivery, DeliveryState, Webhook
+from tollhouse.workers.tending import tend
 
 BATCH: Final = 20
 """Deliveries of one webhook that are read at once."""
@@ -97,7 +98,7 @@ class Deliverer:
 
     def start(self) -> None:
         self._wake.set()
-        self._task = asyncio.create_task(self._run(), name="tollhouse-deliverer")
+        self._task = tend(self._run, "deliverer")
 
     async def stop(self) -> None:
         """End at once: what was being sent is sent again by the next process."""

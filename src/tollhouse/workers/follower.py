@@ -6,11 +6,11 @@ working until the next change comes along. So what could not be read stays owed,
 """
 
 import asyncio
-import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 
 from tollhouse.terms.errors import StorageError
+from tollhouse.workers.tending import tend
 
 _log = logging.getLogger("tollhouse.follower")
 
@@ -43,7 +43,7 @@ class Follower:
             self._owed = {EVERYBODY}
         if self._task is None:
             # Not as whoever's change it was that could not be adopted: what is caught up is of others too.
-            self._task = asyncio.create_task(self._catch_up(), name="tollhouse-follower", context=contextvars.Context())
+            self._task = tend(self._catch_up, "follower")
 
     async def _catch_up(self) -> None:
         while self._owed:

@@ -22,6 +22,7 @@ from tollhouse.terms.credentials import PaidBy, paid_by
 from tollhouse.terms.errors import StorageError
 from tollhouse.terms.events import Refused, SettleKind, Settlement
 from tollhouse.terms.notices import Notice, NoticeKind
+from tollhouse.workers.tending import tend
 
 KEY_PREFIX: Final = "key_"
 """How ids of virtual keys begin; calls without one have a word of ours in its place."""
@@ -71,7 +72,7 @@ class Lookout:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="tollhouse-lookout")
+        self._task = tend(self._run, "lookout")
 
     async def stop(self) -> None:
         if self._task is not None:

@@ -17,6 +17,7 @@ from tollhouse.storage.notices import record
 from tollhouse.terms.errors import StorageError
 from tollhouse.terms.notices import Notice
 from tollhouse.terms.webhooks import RecordedNotice, Webhook
+from tollhouse.workers.tending import tend
 
 BATCH = 500
 """Most notices of one transaction."""
@@ -56,6 +57,8 @@ class Recorder:
         self._taken: list[RecordedNotice] = []
         """From the board, not yet in the database."""
         self._more: deque[Notice] = deque()
+        self._again = False
+        """The last commit failed, or only its answer was lost."""
         self._last_ms = 0
         self._some = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -64,7 +67,7 @@ class Recorder:
     def start(self) -> None:
         self._board.told = self._some.set
         self._some.set()
-        self._task = asyncio.create_task(self._run(), name="tollhouse-recorder")
+        self._task = tend(self._run, "recorder")
 
     def add(self, notices: Iterable[Notice]) -> None:
         """What need not wait on the board, which is bounded; only such as are told once."""
@@ -97,6 +100,7 @@ class Recorder:
                 await self.flush()
             except StorageError as error:
                 _log.warning("notices wait, the database does not take them: %s", error)
+                self._again = True
                 await asyncio.sleep(RETRY_S)
                 self._some.set()
 
@@ -108,11 +112,11 @@ class Recorder:
         fresh: Sequence[RecordedNotice] = await self._database.run(
             lambda connection: record(connection, self._taken, self._declared, max_pending=self._max_pending)
         )
-        self._taken = []
+        again, self._again, self._taken = self._again, False, []
         for one in fresh:
             if one.notice.once:  # the board says the others
                 _log.warning("%s: %s", one.notice.kind.value, one.notice.text)
-        if fresh:
+        if fresh or again:
             self._recorded()
 
     def _dated(self, notice: Notice) -> Notice:

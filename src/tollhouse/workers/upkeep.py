@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from tollhouse.terms.errors import StorageError
+from tollhouse.workers.tending import tend
 
 _log = logging.getLogger("tollhouse.upkeep")
 
@@ -24,7 +25,7 @@ class Upkeep:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="tollhouse-upkeep")
+        self._task = tend(self._run, "upkeep")
 
     async def stop(self) -> None:
         if self._task is not None:
