@@ -120,7 +120,9 @@ AUDITED: Final[Mapping[str, Told]] = {
         name="credential_id",
         about=_user,
         personal={
-            "user_id": "user", "name": "name", "created_by": "user",
+            "user_id": "user",
+            "name": "name",
+            "created_by": "user",
             # a user's own endpoint may bear their name, and the same key in other hands be known by these
             **dict.fromkeys(("host", "hint", "fingerprint"), "text"),
         },
