@@ -6,11 +6,13 @@ neither in what it wrote to its log and standard output nor in a file of its hom
 
 import base64
 import json
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+_PLAIN = re.compile(rb"[A-Za-z0-9_-]+")
 LEAST = 12
 """Characters of a secret that is looked for: a shorter one may stand somewhere by chance."""
 CONFIDENTIAL = ("KEY", "SECRET", "TOKEN", "PASSWORD")
@@ -25,19 +27,26 @@ def canary(name: str, tail: str = "") -> str:
 
 
 def forms(secret: str | bytes) -> dict[str, bytes]:
-    """The ways in which a secret may be written, by name."""
+    """The ways in which a secret may be written, by name; and its longest part of letters, figures and dashes, whatever
+    became of the rest, encoded twice or in a way that nobody thought of.
+    """
     raw = secret.encode() if isinstance(secret, str) else secret
+    found = _bytewise("", raw) | _bytewise("its plain part ", max(_PLAIN.findall(raw), key=len, default=b""))
+    if isinstance(secret, str):
+        found["percent"] = quote(secret, safe="").encode()
+        found["json"] = json.dumps(secret)[1:-1].encode()
+        found["json, plain"] = json.dumps(secret, ensure_ascii=False)[1:-1].encode()
+    return {name: form for name, form in found.items() if len(form) >= LEAST}
+
+
+def _bytewise(part: str, raw: bytes) -> dict[str, bytes]:
     found = {"as it is": raw, "hex": raw.hex().encode(), "HEX": raw.hex().upper().encode()}
     for skip in range(3):  # where it may begin within the groups of base64
         inside = base64.b64encode(b"\0" * skip + raw)
         first, last = -(-skip * 4 // 3), (skip + len(raw)) // 3 * 4
         found[f"base64+{skip}"] = inside[first:last]
         found[f"base64url+{skip}"] = inside[first:last].translate(bytes.maketrans(b"+/", b"-_"))
-    if isinstance(secret, str):
-        found["percent"] = quote(secret, safe="").encode()
-        found["json"] = json.dumps(secret)[1:-1].encode()
-        found["json, plain"] = json.dumps(secret, ensure_ascii=False)[1:-1].encode()
-    return {name: form for name, form in found.items() if len(form) >= LEAST}
+    return {f"{part}{how}": form for how, form in found.items() if len(raw) >= LEAST}
 
 
 def sightings(planted: Mapping[str, str | bytes], seen: Iterable[tuple[str, bytes]]) -> Iterator[str]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -248,3 +249,15 @@ def test_no_secret_is_seen_where_it_does_not_belong(
     names = {name for name, _ in day.seen}
     assert {"the log", "standard output", "a webhook's message to /hook", "cmdline"} <= names
     assert list(sightings(day.planted, day.seen)) == []
+
+
+@pytest.mark.parametrize(
+    "written", [repr, lambda secret: repr(json.dumps(secret).encode()), lambda secret: quote(quote(secret)), str.encode]
+)
+def test_a_secret_is_found_however_it_is_written(written: Callable[[str], str | bytes]) -> None:
+    secret = canary("looked-for", TAIL)
+    text = written(secret)
+    data = text.encode() if isinstance(text, str) else text
+    for place in (data, data.hex().encode(), base64.b64encode(b"x" + data)):
+        assert next(sightings({"it": secret}, [("there", place)]), "") != ""
+    assert secret not in str(list(sightings({"it": secret}, [("there", data)])))
