@@ -269,6 +269,22 @@ def test_the_provider_refuses_the_new_one_within_the_overlap() -> None:
     play(story)
 
 
+def test_what_one_caller_may_not_have_undoes_no_rotation() -> None:
+    """403 is also the answer to who asks for a model that the account has not."""
+
+    async def story(bench: Bench) -> None:
+        bench.source.says = TWO
+        await bench.keyring.refresh("anthropic")
+        await bench.refused(403)
+        assert (bench.secret, bench.facts["older_serves"]) == (TWO, False)
+        await bench.refused(401)
+        assert (bench.secret, bench.facts["older_serves"]) == (ONE, True)
+        await bench.refused(403)
+        assert bench.secret == ONE
+
+    play(story)
+
+
 def test_after_the_overlap_the_old_one_is_forgotten() -> None:
     async def story(bench: Bench) -> None:
         bench.source.says = TWO

@@ -32,6 +32,10 @@ from tollhouse.terms.notices import Notice, NoticeKind
 _log = logging.getLogger("tollhouse.keyring")
 
 NEVER = float("inf")
+UNKNOWN_KEY = 401
+"""By which a provider says that it does not know the key. 403 it also says of what one caller asked for, such as a
+model that its account has not: then no other key is taken, or that caller could undo a rotation.
+"""
 LEAST_S = 0.01
 """Between two looks of a source that says itself when to look again."""
 
@@ -196,9 +200,9 @@ class Keyring:
         now = asyncio.get_running_loop().time()
         first = now - held.refused_at > self._options.overlap_s
         held.refused_at, held.refused_status = now, status
-        if held.older and now < held.older_until:
+        if status == UNKNOWN_KEY and held.older and now < held.older_until:
             self._go_back(held, status, now)
-        elif held.given_up:
+        elif status == UNKNOWN_KEY and held.given_up:
             self._try_again(held, older="", now=now)
         elif first:
             self._say(NoticeKind.CREDENTIAL_REFUSED, held, f"{name} refuses its credential ({status})", status=status)
