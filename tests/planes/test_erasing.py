@@ -18,12 +18,14 @@ from tests.planes.records import T0_NS, hold, settle
 from tollhouse.controlplane.access import Caller
 from tollhouse.controlplane.credential_terms import CredentialOptions
 from tollhouse.rules.plans import budgets_of
+from tollhouse.rules.thresholds import notice_of
 from tollhouse.storage import captures, directory, erasing, passwords, sessions
 from tollhouse.storage.captures import Capture
 from tollhouse.storage.database import Database
 from tollhouse.storage.invitations import Invitation, add_invitation
 from tollhouse.storage.ledger import recount, ship, usage
 from tollhouse.storage.notice_tables import notices
+from tollhouse.storage.notices import record
 from tollhouse.storage.passwords import Identity, Password
 from tollhouse.storage.requests import list_requests
 from tollhouse.storage.rows import encode
@@ -33,6 +35,7 @@ from tollhouse.terms.events import Refused, SettleKind, Settlement
 from tollhouse.terms.names import ScopeKind
 from tollhouse.terms.people import Budget, BudgetUnit, BudgetWindow, KeySecret, Plan, PlanBudget, Role, User, VirtualKey
 from tollhouse.terms.sessions import Session
+from tollhouse.terms.webhooks import RecordedNotice
 
 USERS = "/api/v1/users"
 AWKWARD = ("MARK-alice", "MARK@user:bob", "MARK%_'\"é")
@@ -188,6 +191,10 @@ def furnish(desk: Desk) -> dict[str, Any]:
         connection.execute(insert(notices).values(notice_id="n1", kind="test", once=f"x@{ALICE}", at_ns=1, **told))
         of_key = {"subject": f"key {key['key_id']}", "text": "MARK", "data": "{}"}
         connection.execute(insert(notices).values(notice_id="n2", kind="test", at_ns=1, **of_key))
+        budget = Budget("bud_1", ScopeKind.KEY, key["key_id"], 10**9, scope_name="MARK's laptop")
+        spent = notice_of(budget, 0, None, 10**9, 80)
+        assert "MARK's laptop" in spent.text
+        record(connection, [RecordedNotice("n3", spent)], (), max_pending=1)
 
     desk.deps.database.run_sync(write)
     return dict(key)

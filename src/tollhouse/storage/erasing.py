@@ -18,7 +18,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Table, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from tollhouse.rules.plans import renamed_holder, unit_of
 from tollhouse.storage import directory
@@ -116,12 +130,14 @@ def _forget_invitations(connection: Connection, user: User) -> None:
 def _forget_notices(connection: Connection, user_id: str, pseudonym: str, email: str = "") -> None:
     """What was told of them says no more what it was; that it was told, and when, stays."""
     column, key = notices.c, virtual_keys.c
-    keys_of_user = select("key " + key.key_id).where(or_(key.user_id == user_id, key.user_id == pseudonym))
+    theirs = or_(key.user_id == user_id, key.user_id == pseudonym)
     named = [one for one in (user_id, email) if len(one) >= TELLING_CHARS]
     of_them = or_(
         column.subject == f"user {user_id}",
         column.subject.endswith(f"@{ScopeKind.USER}:{user_id}", autoescape=True),
-        column.subject.in_(keys_of_user),
+        column.subject.in_(select("key " + key.key_id).where(theirs)),
+        # A budget of a key is called by the key's name.
+        exists().where(theirs, column.data.contains(literal('"') + key.key_id + literal('"'))),
         column.data.contains(_encode(user_id).decode(), autoescape=True),
         *(text.contains(one, autoescape=True) for text in (column.text, column.data) for one in named),
     )
