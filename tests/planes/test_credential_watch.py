@@ -7,6 +7,7 @@ from tests.planes.wire import run, until
 from tollhouse.terms.errors import StorageError
 from tollhouse.terms.notices import Notice, NoticeKind
 from tollhouse.workers import CredentialWatch
+from tollhouse.workers.credential_watch import MOST_OWN_AN_HOUR
 
 HOUR_NS = 3_600 * 10**9
 T0_NS = 500_000 * HOUR_NS
@@ -46,6 +47,18 @@ def test_it_is_told_once_an_hour_for_each_and_without_the_user() -> None:
     place.now_ns += HOUR_NS
     watch.refused("anthropic", "own_1", 401)
     assert len({one.once for one in place.notices}) == len(place.notices) == 3
+
+
+def test_whoever_stores_bad_keys_buries_nothing() -> None:
+    place = Place()
+    watch = place.watch()
+    for number in range(2 * MOST_OWN_AN_HOUR):
+        watch.refused("anthropic", f"own_{number}", 401)
+    watch.refused("anthropic", "cred_1", 401)
+    assert [one.subject for one in place.notices][MOST_OWN_AN_HOUR:] == ["credential cred_1"]
+    place.now_ns += HOUR_NS
+    watch.refused("anthropic", "own_1", 401)
+    assert place.notices[-1].subject == "credential own_1"
 
 
 def test_what_works_again_is_written_and_nothing_else() -> None:

@@ -14,6 +14,8 @@ from tollhouse.terms.notices import Notice, NoticeKind
 from tollhouse.workers.tending import tend
 
 TOLD_EVERY_S = 3_600
+MOST_OWN_AN_HOUR = 60
+"""Notices of users' own keys, all together: whoever stores one bad key after the other buries no other notice."""
 PAUSE_S = 1.0
 """Between two writes: what is said meanwhile is one."""
 MAX_KNOWN = 10_000
@@ -41,6 +43,7 @@ class CredentialWatch:
         self._now_ns = now_ns
         self._refused = dict(refused)
         self._told_hour: dict[str, int] = {}
+        self._own_hour = self._own_told = 0
         self._unwritten: dict[str, int | None] = {}
         self._some = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -67,6 +70,8 @@ class CredentialWatch:
             return
         self._remember(self._told_hour, credential_id, hour)
         payer = paid_by(credential_id)
+        if payer is PaidBy.OWN and not self._room_for_own(hour):
+            return
         whose = "a user's own key" if payer is PaidBy.OWN else "a key of the operator's"
         self._emit(
             Notice(
@@ -77,6 +82,13 @@ class CredentialWatch:
                 once=f"{NoticeKind.CREDENTIAL_REFUSED}:{credential_id}:{hour}",
             )
         )
+
+    def _room_for_own(self, hour: int) -> bool:
+        """Whether one more notice of a user's own key is told this hour, and counts it."""
+        if hour != self._own_hour:
+            self._own_hour, self._own_told = hour, 0
+        self._own_told += 1
+        return self._own_told <= MOST_OWN_AN_HOUR
 
     def worked(self, credential_id: str) -> None:
         """Its provider took it; of nearly all calls nothing else is to be said."""
