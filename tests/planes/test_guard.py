@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tollhouse.upstream.origin import Origin, Proxy
 NAME = "api.example"
 """No resolver of this machine knows it: who connects to the name instead of an address gets nowhere."""
 HERE = "127.0.0.1"
+WAIT_S = 20.0
 
 
 class Names:
@@ -201,6 +203,24 @@ def test_a_resolver_that_hangs_is_within_the_time_for_connecting(certificates: C
             error = await failure(fetch(pool, Origin(NAME, 443, certificates.client(), guard=guard(hangs))))
             assert isinstance(error, UpstreamTimeout)
             assert (error.phase, error.sent) == ("connect", False)
+
+    run(story())
+
+
+def test_names_that_are_never_answered_hold_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a machine has threads to share, and more: a thread is there for whoever needs one."""
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(WAIT_S) and [])
+
+    async def story() -> None:
+        asked = [asyncio.create_task(resolve(f"{number}.silent.example", 443)) for number in range(100)]
+        try:
+            await asyncio.sleep(0)  # all of them have begun
+            async with asyncio.timeout(WAIT_S / 2):
+                assert await asyncio.to_thread(lambda: "done") == "done"
+        finally:
+            answered.set()
+            await asyncio.gather(*asked)
 
     run(story())
 

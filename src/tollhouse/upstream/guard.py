@@ -13,6 +13,9 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -26,10 +29,18 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Host and port → addresses as text, in the order to try them. Raises OSError."""
 
 
+LOOKUPS: Final = 8
+"""Names that are looked up at once."""
+_lookups: Final = ThreadPoolExecutor(LOOKUPS, "tollhouse-names")
+"""Threads of their own: a user's name server that keeps silent would take those that everything else shares, among it
+the names of providers.
+"""
+
+
 async def resolve(host: str, port: int) -> list[str]:
     """As this machine resolves names."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    look = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    found = await asyncio.get_running_loop().run_in_executor(_lookups, look)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
