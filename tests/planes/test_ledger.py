@@ -282,6 +282,18 @@ def test_refused_requests_are_listed_with_the_others_newest_first(connection: Co
         list_requests(connection, cursor="drop table")
 
 
+def test_a_request_whose_last_attempt_was_refused_tells_of_that(connection: Connection) -> None:
+    request_id = hold(1).request_id
+    first = settlement(1, kind=SettleKind.VOIDED, status=401, code="upstream_401")
+    last = refused(1, request_id=request_id, status=402, code="budget_exhausted", attempts=2)
+    for some, others in (([first], [last]), ([], [last]), ([first], [])):
+        ship(connection, some, others)
+        row = get_request(connection, request_id)
+        assert row is not None
+        assert (row.attempts, row.status, row.code, row.kind) == (2, 402, "budget_exhausted", "voided")
+        assert count_admitted(connection, "user", since_ns=T0_NS) == {"alice": 1}
+
+
 def test_a_request_whose_last_attempt_was_voided_keeps_what_the_others_cost(connection: Connection) -> None:
     request_id = hold(1).request_id
 

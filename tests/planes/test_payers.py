@@ -644,6 +644,25 @@ def test_a_proxy_is_told_of_the_face_that_has_room() -> None:
     run(story())
 
 
+def test_the_log_has_what_the_client_was_answered_in_the_end() -> None:
+    async def story() -> None:
+        bank = Bank()
+        bank.refuses[OWN] = 401
+        async with upstream(bank) as provider, plane(provider.port, open_key=KeyOpener(VAULT)) as running:
+            free = edited(FREE, budgets=(PlanBudget(0),))
+            running.change(people(edited(PREMIUM, fall_back=True), free, credentials=(credential(OWN, provider.port),)))
+            answer = await call(running)
+            error = said(answer)
+            assert (answer.status, error["code"]) == (402, "budget_exhausted")
+            assert error["message"].endswith("Your own key was refused by mock (401).")
+            (voided,) = running.settlements
+            (row,) = running.refused
+            assert (row.request_id, row.status, row.code) == (voided.hold.request_id, 402, "budget_exhausted")
+            assert (voided.hold.attempt_id, row.attempts) == (f"{row.request_id}-1", 2)
+
+    run(story())
+
+
 def test_tokens_are_counted_with_the_key_that_would_pay() -> None:
     async def story() -> None:
         bank = Bank()
@@ -653,6 +672,7 @@ def test_tokens_are_counted_with_the_key_that_would_pay() -> None:
             assert (answer.status, bank.calls) == (200, [(OWN, 200)])
             assert answer.headers[b"x-tollhouse-paid-by"] == b"own"
             assert not running.settlements
+            assert [row.credential_id for row in running.refused] == ["own_1"]
 
     run(story())
 

@@ -328,7 +328,7 @@ class Exchange(Visitor):
         self.plane.telemetry.refused(self.route.endpoint, refusal)
         status, body = self.dialect.refusal(refusal, self.request_id)
         if self.hold is None:
-            self.note(status, refusal.code)
+            self.note(status, refusal.code, attempts=refusal.attempt)
         if refusal.close:
             self.keep_alive = False
         self.answer(status, answer_headers.of_refusal(refusal, self.request_id) + answer_headers.own(self), body)
@@ -347,6 +347,6 @@ class Exchange(Visitor):
             raise Refusal(403, "origin_not_allowed", "This origin is not on the list (listen.cors_origins).")
         self.answer(204, answer_headers.preflight(origin, b", ".join(self.route.methods)), b"")
 
-    def note(self, status: int, code: str) -> None:
-        """A row of the request log for a call that never held money."""
-        self.plane.note_refused(notes.row(self, status, code))
+    def note(self, status: int, code: str, credential_id: str = "", attempts: int = 0) -> None:
+        """A row of the request log for a call that never held money, or whose last attempt did not."""
+        self.plane.note_refused(notes.row(self, status, code, credential_id, attempts))

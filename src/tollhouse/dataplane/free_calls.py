@@ -54,7 +54,8 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
             exchange.end_stream()
             return
         if relay.status not in NOT_OFFERED:
-            exchange.note(relay.status, "" if relay.status < 300 else f"upstream_{relay.status}")
+            code = "" if relay.status < 300 else f"upstream_{relay.status}"
+            exchange.note(relay.status, code, attempt.credential_id)
             headers = relay.forwarded() + answer_headers.PAID_BY % attempt.payer + answer_headers.own(exchange)
             exchange.answer(relay.status, headers, relay.whole())
             return

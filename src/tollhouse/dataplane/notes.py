@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tollhouse.dataplane.exchange import Exchange
 
 
-def row(exchange: "Exchange", status: int, code: str) -> Refused:
+def row(exchange: "Exchange", status: int, code: str, credential_id: str, attempts: int) -> Refused:
     """A row of the request log for a call that never held money."""
     principal = exchange.principal
     return Refused(
@@ -26,5 +26,7 @@ def row(exchange: "Exchange", status: int, code: str) -> Refused:
         exchange.head.client,
         exchange.provider_name,
         principal.team.team_id if principal and principal.team else "",
+        credential_id,
         end_user=exchange.ask.end_user if exchange.ask and exchange.ask.end_user else exchange.head.end_user,
+        attempts=attempts,
     )

@@ -132,6 +132,8 @@ class Walk:
         if self._turn(refusal.code, ""):
             return True
         refusal.message += self._trouble
+        if self._number > 1 and self.exchange.hold is None:
+            refusal.attempt = self._number  # it stands in the log instead of the one before
         return False
 
     def _goes_on_after(self, relay: Relay) -> bool:

@@ -18,7 +18,7 @@ from tollhouse.storage.bulk import Bulk, without_nul
 from tollhouse.storage.filters import whose
 from tollhouse.storage.tables import ledger, requests
 from tollhouse.terms.credentials import OWN_PREFIX
-from tollhouse.terms.events import HoldRecord, Refused, Settlement
+from tollhouse.terms.events import HoldRecord, Refused, SettleKind, Settlement
 from tollhouse.terms.usage import Usage
 
 MAX_PAGE = 1000
@@ -272,6 +272,8 @@ def _of_voided(settlement: Settlement) -> tuple[Any, ...]:
 def _of_refused(refused: Refused) -> tuple[Any, ...]:
     row = _REFUSED | msgspec.structs.asdict(refused)
     row["end_user"] = without_nul(refused.end_user)
+    if refused.attempts:
+        row["kind"] = SettleKind.VOIDED.value  # as those before it, which took their place in limits
     return tuple(row[name] for name in _COLUMNS)
 
 

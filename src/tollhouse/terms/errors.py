@@ -126,3 +126,5 @@ class Refusal(TollhouseError):
         self.should_retry = should_retry
         self.details = details or {}
         self.close = close
+        self.attempt = 0
+        """Which attempt it ended before anything was held for it; 0 for the first."""

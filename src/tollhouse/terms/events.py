@@ -99,6 +99,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag="R"):
     """The team the call would have counted toward."""
     credential_id: str = ""
     end_user: str = ""
+    attempts: int = 0
+    """0 unless the provider refused earlier ones of this request; then this one counts among them."""
 
 
 Record = HoldRecord | SettleRecord
