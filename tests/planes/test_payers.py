@@ -622,6 +622,29 @@ def test_models_of_both_faces_are_listed_and_each_is_paid_by_whom_it_is_open_to(
     run(story())
 
 
+def test_a_model_is_listed_where_the_key_for_its_own_provider_may_pay_for_it() -> None:
+    async def story() -> None:
+        async with plane(open_key=KeyOpener(VAULT)) as running:
+            planner = running.plane.planner
+            planner.adopt(
+                tuple(
+                    edited(one, advertised=names)
+                    for one, names in zip(
+                        planner.providers.values(), (("claude-small", "claude-large"), ("gpt-large",)), strict=True
+                    )
+                )
+            )
+            free = edited(FREE, models=("claude-small",))
+            for own, names in (((credential(OWN, 1),), ["claude-small", "claude-large"]), ((), ["claude-small"])):
+                running.change(people(PREMIUM, free, credentials=own))  # his own key is for `mock` alone
+                async with await running.client() as client:
+                    client.send(b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx-api-key: %b\r\n\r\n" % KEY)
+                    listed = json.loads((await client.answer()).body)["data"]
+                assert [row["id"] for row in listed] == names
+
+    run(story())
+
+
 def test_a_proxy_is_told_of_the_face_that_has_room() -> None:
     async def story() -> None:
         lines = [(b"host", b"tollhouse"), (b"x-api-key", KEY)]

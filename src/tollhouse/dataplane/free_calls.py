@@ -68,11 +68,14 @@ async def count_tokens(exchange: "Exchange", principal: Principal, attempt: Atte
 def answer_models(exchange: "Exchange", principal: Principal) -> None:
     """`GET /v1/models` and `/v1/models/{id}` in the caller's dialect: what this key may use, by name."""
     dialect = exchange.dialect
-    faces = (principal,) if principal.payers is None else principal.payers.faces()
+    payers = principal.payers
     names = dict.fromkeys(
         name
-        for name, spoken in exchange.plane.planner.models()
-        if any(all(admits(models, name) for models in face.models) for face in faces)
+        for name, provider in exchange.plane.planner.models()
+        if any(
+            all(admits(models, name) for models in face.models)
+            for face in ((principal,) if payers is None else payers.faces(provider))
+        )
     )
     _, _, wanted = exchange.head.path.partition(b"/models/")
     headers = b"content-type: application/json\r\n" + answer_headers.own(exchange)

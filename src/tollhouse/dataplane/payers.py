@@ -168,10 +168,11 @@ class Payers:
                 return face
         return first
 
-    def faces(self) -> tuple["Principal", ...]:
-        """All under which a call may be made now."""
-        shared = (self.shared,) if self.open_to_shared or not self.own else ()
-        return (*shared, self.own_face) if self.own else shared
+    def faces(self, provider: str | None = None) -> tuple["Principal", ...]:
+        """All under which a call may be made now, to this provider where one is named."""
+        has_key = bool(self.own) if provider is None else provider in self.own
+        shared = (self.shared,) if self.open_to_shared or not has_key else ()
+        return (*shared, self.own_face) if has_key else shared
 
 
 def _apart(holder: LimitHolder) -> LimitHolder:

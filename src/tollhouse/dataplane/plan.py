@@ -10,7 +10,7 @@ from tollhouse.rules.prices import ModelFacts
 from tollhouse.rules.routes import RouteRow, resolve
 from tollhouse.terms.credentials import PaidBy
 from tollhouse.terms.errors import Refusal
-from tollhouse.terms.names import DialectName, Endpoint
+from tollhouse.terms.names import Endpoint
 from tollhouse.upstream.providers import DIALECT_OF, Lane, Provider
 
 MAX_REMEMBERED = 4096
@@ -65,11 +65,6 @@ class Planner:
         facts = self._facts(provider, resolved.upstream_model)
         return Attempt(provider, lane, model, resolved.upstream_model, facts)
 
-    def models(self) -> list[tuple[str, DialectName]]:
-        """What can be listed by name: (model, a dialect it is served in), in the order of the providers."""
-        return [
-            (model, dialect)
-            for provider in self.providers.values()
-            for model in provider.advertised
-            for dialect in provider.dialects
-        ]
+    def models(self) -> list[tuple[str, str]]:
+        """What can be listed by name: (model, the name of a provider that serves it), in the order of the providers."""
+        return [(model, provider.name) for provider in self.providers.values() for model in provider.advertised]
