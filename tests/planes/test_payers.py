@@ -5,22 +5,30 @@ one, against a provider that keeps a bill for each credential.
 import asyncio
 import itertools
 import json
+import time
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 
 from tests.dialects.recorded import recording
+from tests.planes.control import settled
 from tests.planes.plane import KEY, MESSAGE, MESSAGE_NUSD, SECRET, T0_NS, Running, ask, plane, post
 from tests.planes.test_page_chat import HELLO, PINNED
 from tests.planes.test_page_chat import call as talk
 from tests.planes.wire import STREAM_HEAD, Answer, Peer, chunk, reply, run, until, upstream
 from tollhouse.app.opening import KeyOpener
+from tollhouse.app.restoring import restore_limits
 from tollhouse.dataplane.forward_auth import who
 from tollhouse.dataplane.payers import Payers
+from tollhouse.dataplane.snapshot import SIGNED_IN, Snapshot
 from tollhouse.dataplane.walk import Walk
+from tollhouse.limiter.memory import MemoryLimiter
 from tollhouse.rules import keys
+from tollhouse.settings import Settings
+from tollhouse.storage.database import Database
 from tollhouse.storage.image import given_budgets
+from tollhouse.storage.ledger import ship
 from tollhouse.terms.credentials import Credential
 from tollhouse.terms.events import HoldRecord, SettleKind
 from tollhouse.terms.names import ScopeKind
@@ -579,6 +587,40 @@ def test_a_key_is_sent_nowhere_but_where_it_was_stored_for() -> None:
             assert OWN.encode() not in answer.body
 
     run(story())
+
+
+class House:
+    """As much of one as its limits need after a restart."""
+
+    def __init__(self, here: DirectoryImage) -> None:
+        self.settings = Settings()
+        self.limiter = MemoryLimiter()
+        self.snapshot = Snapshot()
+        self.snapshot.replace(here, None)
+
+
+@pytest.mark.parametrize("with_key", [True, False], ids=["by a virtual key", "by a token or a session"])
+def test_after_a_restart_each_limit_a_day_counts_what_it_did_before(database: Database, with_key: bool) -> None:
+    premium = edited(PREMIUM, limits=Limits(requests_per_day=9))
+    free = edited(FREE, limits=Limits(requests_per_day=5))
+    here = people(premium, free, credentials=(credential(OWN, 1),))
+    via = "key_1" if with_key else SIGNED_IN
+    if not with_key:
+        here = edited(here, keys=(), secrets=())
+    calls = [settled(f"req_{n:012x}", {"user_id": "alice", "key_id": via}, at_ns=time.time_ns()) for n in range(6)]
+    for n in range(4):
+        calls[n] = edited(calls[n], hold=edited(calls[n].hold, credential_id="own_1"))
+    house = House(here)
+    database.run_sync(lambda connection: ship(connection, calls))
+    database.run_sync(lambda connection: restore_limits(house, connection))  # type: ignore[arg-type]
+    principal = house.snapshot.of_user("alice")
+    assert principal is not None
+    assert principal.payers is not None
+    for face, left in ((principal.payers.own_face, 5), (principal, 3)):
+        ticket = house.limiter.take(face.holders, 0)
+        standing = ticket.remaining()
+        assert standing is not None
+        assert standing.remaining == left - 1, face.holders
 
 
 # ------------------------------------------------------------------------------------------ words, lists, pages, counts

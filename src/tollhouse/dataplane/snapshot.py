@@ -128,9 +128,14 @@ class Snapshot:
     def calendar_holders(self) -> Iterator[LimitHolder]:
         """Whose requests are limited by day or month, each once: users and teams also without a key."""
         found: dict[str, LimitHolder] = {}
-        for secret in self.by_digest.values():
-            payers = secret.principal.payers
-            for face in (secret.principal,) if payers is None else payers.faces():
+        keyless = [self._users[user_id] for user_id in self._stored.owners if user_id in self._users]
+        principals = (
+            *(secret.principal for secret in self.by_digest.values()),
+            *(self._principal(VirtualKey(SIGNED_IN, user.user_id), user) for user in keyless),
+        )
+        for principal in principals:
+            payers = principal.payers
+            for face in (principal,) if payers is None else payers.faces():
                 found.update((holder.name, holder) for holder in face.holders)
         for user in self._users.values():
             limits = limits_in_force(user.limits, plan_in_force(self._plans, user.plan_id))

@@ -4,7 +4,8 @@ What was opened lives as long as what it was opened for: with another envelope, 
 with the credential it is forgotten.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from operator import attrgetter
 
 import msgspec
 
@@ -65,12 +66,13 @@ class StoredKey:
         or refused is no matter.
         """
         mine, self.credential = self.credential, credential
-        if any(getattr(mine, name) != getattr(credential, name) for name in BOUND):
+        if _bound(mine) != _bound(credential):
             self._opened = None
             self.attempts.clear()
 
 
-BOUND = ("provider", "user_id", "org_id", "host", "base_url", "sealed")
+_bound = attrgetter("provider", "user_id", "org_id", "host", "base_url", "sealed")
+"""The envelope, and what it is bound to."""
 NO_KEYS: Mapping[str, StoredKey] = {}
 
 
@@ -82,6 +84,11 @@ class StoredKeys:
         self._managed: dict[str, StoredKey] = {}
         """The operator's, by id."""
         self._assigned: dict[str, dict[str, StoredKey]] = {}
+
+    @property
+    def owners(self) -> Collection[str]:
+        """Users who have any of their own."""
+        return self._own.keys()
 
     def of_user(self, user_id: str) -> Mapping[str, StoredKey]:
         """Their own ones by provider."""
