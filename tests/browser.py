@@ -49,6 +49,12 @@ def chromium() -> Iterator[Browser]:
             yield browser
 
 
+def blank(page: Page, url: str) -> None:
+    """Has this page be an empty one of this address, without any policy that its server would send with a page."""
+    page.route(url, lambda route: route.fulfill(body="<!doctype html><title>Blank</title>", content_type="text/html"))
+    page.goto(url)
+
+
 class Visit:
     """One visitor with one page and a cookie jar of its own; `errors` is what the page's console called errors.
 

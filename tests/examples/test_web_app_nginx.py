@@ -50,11 +50,12 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     issue(place)
     with says("tollhouse") as tollhouse, says("back end") as back_end:
         text = (HERE / "nginx.conf").read_text()
-        port = free_port()
+        port, plain = free_port(), free_port()
         for written, here in {
             "127.0.0.1:4000": f"127.0.0.1:{tollhouse.port}",
             "127.0.0.1:8000": f"127.0.0.1:{back_end.port}",
             "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+            "listen 80;": f"listen 127.0.0.1:{plain};",
             "/etc/ssl/flows.example.pem": str(place / "server.pem"),
             "/etc/ssl/private/flows.example.key": str(place / "server.key"),
             "worker_processes auto;": f"worker_processes 1; daemon off; pid {place}/pid; "
@@ -75,6 +76,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
                 base_url=f"https://localhost:{port}", verify=trust, trust_env=False, timeout=30
             ) as client:
                 eventually(lambda: answers(process, client))
+                client.headers["x-plain"] = str(plain)
                 yield client
         finally:
             process.terminate()
@@ -97,6 +99,13 @@ def test_each_path_leads_where_it_should(nginx: httpx.Client, paths: tuple[str, 
         assert answer.headers["x-saw-host"] == nginx.base_url.netloc.decode(), (
             "as browsers call it, to compare with origins"
         )
+
+
+def test_the_web_is_told_to_come_by_tls(nginx: httpx.Client) -> None:
+    for path in ("/", "/api/v1/me", "/nothing"):
+        assert nginx.get(path).headers.get_list("strict-transport-security") == ["max-age=31536000"]
+    plainly = httpx.get(f"http://127.0.0.1:{nginx.headers['x-plain']}/flows?a=1", timeout=30, trust_env=False)
+    assert (plainly.status_code, plainly.headers["location"]) == (301, "https://127.0.0.1/flows?a=1")
 
 
 def test_what_leads_to_tollhouse_is_the_back_ends_own_list() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser import Visit
+from tests.browser import Visit, blank
 from tests.journeys.calls import TEXT_STREAM, answer, body, streamed
 from tests.scripted import Received, ScriptedUpstream, Step, reply
 from tests.serving import Gateway
@@ -80,7 +80,7 @@ def call(visit: Visit, url: str, method: str = "POST", *, sends: Any = None, **f
 
 def signed_up(visit: Visit, house: Gateway, email: str) -> str:
     """On a page of the gateway's own origin; the CSRF token."""
-    visit.page.goto(f"{local(house)}/healthz")
+    blank(visit.page, f"{local(house)}/page")
     found = call(
         visit, "/api/v1/sign-up", sends={**SIGN_UP, "email": email}, headers={"content-type": "application/json"}
     )

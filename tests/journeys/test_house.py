@@ -190,6 +190,15 @@ def test_plain_http_to_the_tls_port(secure: Gateway) -> None:
         assert http.get(f"{secure.url}/healthz").status_code == 200  # it goes on
 
 
+def test_browsers_that_came_by_tls_come_by_nothing_else(secure: Gateway, authority: ssl.SSLContext) -> None:
+    with httpx.Client(verify=authority, timeout=30, trust_env=False) as http:
+        for path in ("/healthz", "/sign-in", "/api/v1/me"):
+            there = http.get(secure.url + path, headers={"host": "gateway.example"})
+            assert there.headers.get_list("strict-transport-security") == ["max-age=31536000"], path
+            here = http.get(secure.url + path)
+            assert "strict-transport-security" not in here.headers, "a developer's own machine has more than this"
+
+
 # What `serve` refuses
 
 

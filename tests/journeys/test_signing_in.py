@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser import Visit
+from tests.browser import Visit, blank
 from tests.oidc_server import OidcServer
 from tests.planes.browsing import GOOD
 from tests.serving import Gateway
@@ -94,7 +94,7 @@ def test_another_site_cannot_use_the_session(gateway: Gateway, visit: Visit) -> 
     page.get_by_role("button", name="Make an account").click()
     page.get_by_role("heading", name="You are signed in").wait_for()
     evil = visit.open_page()
-    evil.goto(at(gateway, "/healthz", "127.0.0.1"))  # as good a foreign site as any
+    blank(evil, at(gateway, "/page", "127.0.0.1"))  # as good a foreign site as any
     target = at(gateway, "/api/v1/sessions", "localhost")
     assert (
         evil.evaluate(

@@ -187,3 +187,15 @@ def test_no_answer_is_kept_by_a_cache(desk: Desk) -> None:
         answer = desk.ask("GET", path)
         assert answer.headers.get_list("cache-control") == ["no-store"]
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_no_answer_is_framed_or_told_of_and_none_loads_anything(desk: Desk) -> None:
+    paths = ("/healthz", "/api/v1/users", "/api/v1/nothing", "/api/docs", "/api/openapi.json", "/sign-in", "/authz")
+    for path in paths:
+        for answer in (desk.ask("GET", path), desk.ask("GET", path, bearer="sk-th-wrong")):
+            policy = answer.headers["content-security-policy"]
+            for directive in ("default-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"):
+                assert directive in policy, path
+            assert answer.headers["referrer-policy"] in ("no-referrer", "same-origin"), path
+            assert answer.headers["x-content-type-options"] == "nosniff", path
+            assert "strict-transport-security" not in answer.headers, "this is not TLS"

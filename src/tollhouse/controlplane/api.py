@@ -91,15 +91,29 @@ def build_api(deps: ControlDeps) -> FastAPI:
         api.include_router(router)
     api.add_middleware(Tagged)
     api.add_middleware(Once, deps=deps)
-    api.add_middleware(_Careful)
     api.add_middleware(Attributed, deps=deps)
     api.add_middleware(Gate, deps=deps)
     api.add_middleware(ForwardAuth, deps=deps)
+    api.add_middleware(_Careful)
     return api
 
 
+CAREFUL = {
+    **NO_STORE,
+    "content-security-policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
+"""For every answer that does not say otherwise itself, as pages do."""
+HSTS = (b"strict-transport-security", b"max-age=31536000")
+"""A year. Not for its subdomains: who runs a gateway at `example.com` has not said that of all else there."""
+_LOCAL = (b"localhost", b"127.0.0.1", b"[")
+"""Where a browser that remembers HTTPS would keep somebody from whatever else they run on their machine."""
+
+
 class _Careful:
-    """No answer of this API is kept by a cache or guessed at by a browser; some carry secrets."""
+    """No answer of this API is kept by a cache, guessed at or framed by a browser, or asked for without TLS by one that
+    has come by TLS; some carry secrets.
+    """
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -108,7 +122,9 @@ class _Careful:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 there = {name for name, _ in message["headers"]}
-                more = [(name.encode(), value.encode()) for name, value in NO_STORE.items()]
+                more = [(name.encode(), value.encode()) for name, value in CAREFUL.items()]
+                if scope.get("scheme") == "https" and not dict(scope["headers"]).get(b"host", b"[").startswith(_LOCAL):
+                    more.append(HSTS)
                 message["headers"] = [*message["headers"], *(pair for pair in more if pair[0] not in there)]
             await send(message)
 
