@@ -413,7 +413,7 @@ def test_methods() -> None:
             client.send(get(b"/v1/models", method=b"HEAD"), get(b"/v1/models"))
             head, answer = await client.answer(b"HEAD"), await client.answer()
             assert head.headers[b"content-length"] == b"%d" % len(answer.body)
-            for method in (b"GET", b"PUT", b"DELETE", b"HEAD"):
+            for method in (b"GET", b"PUT", b"DELETE", b"HEAD", b"TRACE"):
                 client.send(get(b"/v1/messages", method=method))
                 answer = await client.answer(method)
                 assert answer.status == 405
