@@ -3,10 +3,11 @@
 Records are masked where they are made, not where they are written: so it holds for every logger and every handler,
 whoever adds one, and whenever (uvicorn's, a test's, an operator's). A record leaves here with its message put together
 and its traceback in words; what was put in is no longer there for anybody to write out. What would be printed without a
-logger (an exception nobody caught) goes through one.
+logger (an exception nobody caught) goes through one. A message is one line, whatever names people chose stand in it.
 """
 
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -17,6 +18,8 @@ from typing import Any
 from tollhouse.rules.scrubbing import scrub
 
 log = logging.getLogger("tollhouse")
+_BREAKING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What would begin another line, or move a terminal's cursor."""
 
 Caught = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -48,9 +51,13 @@ class MaskedRecord(logging.LogRecord):
 
     def _words(self) -> str:
         try:
-            return scrub(self.getMessage())
+            return _BREAKING.sub(_escaped, scrub(self.getMessage()))
         except Exception as error:  # an argument's own text may raise anything; a log line never does
             return f"a line of this log could not be put together ({type(error).__name__})"
+
+
+def _escaped(found: "re.Match[str]") -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def _traceback(caught: Caught) -> str:

@@ -67,6 +67,14 @@ def test_no_message_tells_a_secret_or_raises(
     assert "Traceback" not in capsys.readouterr().err, "no handler failed"
 
 
+@pytest.mark.parametrize("breaking", ["\n", "\r\n", "\x1b[2K\r", "\u2028", "\x85", "\0", "\u202e"])
+def test_a_message_is_one_line_whatever_somebody_is_called(written: io.StringIO, breaking: str) -> None:
+    LOG.warning("the key of user %s was paused", f"ann{breaking}CRITICAL all is lost")
+    (line,) = written.getvalue().splitlines()
+    assert line.isprintable()
+    assert line.startswith("a.library the key of user ann\\")
+
+
 def test_no_traceback_tells_one(written: io.StringIO) -> None:
     def fail(key: str) -> None:
         raise ValueError(f"bad key {key}")
