@@ -41,6 +41,22 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, object, object]:
+    """What a worker tells of a test may hold lone surrogates, sent on purpose, which the pipe cannot take."""
+    return _encodable((yield))
+
+
+def _encodable(tree: object) -> object:
+    if isinstance(tree, str):
+        return tree.encode("utf-8", "backslashreplace").decode()
+    if isinstance(tree, dict):
+        return {_encodable(name): _encodable(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(map(_encodable, tree))
+    return tree
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """One cluster for the whole run; each test takes a `fresh_database()` of it."""
