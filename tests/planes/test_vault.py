@@ -164,6 +164,19 @@ def test_two_keys_in_one_line_are_left_to_their_owner(tmp_path: Path) -> None:
     assert parse_master_keys(path.read_text(), where="x").versions == (1, 2)
 
 
+def test_a_file_too_long_to_be_read_whole_is_neither_cut_nor_used(tmp_path: Path) -> None:
+    """What stands behind its bound would be lost as soon as it is written anew."""
+    path = tmp_path / "master-keys"
+    text = f"{new_line(1)}\n#{'x' * key_file.MAX_BYTES}\n{new_line(2)}\n"
+    path.write_text(text)
+    for act in (lambda: key_file.append(path, 2), lambda: key_file.append(path, 3), lambda: key_file.forget(path, (1,))):
+        with pytest.raises(SettingsError, match="has more than 65,536 bytes"):
+            act()
+    assert path.read_text() == text
+    with pytest.raises(SettingsError, match="holds more than 65,536 characters"):
+        read_master_keys(Settings(home=tmp_path))
+
+
 def test_what_root_makes_is_its_directorys_owners(tmp_path: Path) -> None:
     whose = 65534 if os.geteuid() == 0 else os.geteuid()  # only root gives files away
     os.chown(tmp_path, whose, -1)

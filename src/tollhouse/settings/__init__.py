@@ -81,6 +81,8 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
+MAX_SECRET_CHARS = 65_536
+"""Of a file."""
 NOT_SETTINGS = ("TOLLHOUSE_CONFIG", "TOLLHOUSE_URL", "TOLLHOUSE_MASTER_KEY_FILE", "TOLLHOUSE_API_KEY")
 """Variables of our prefix that commands read, not the tree."""
 
@@ -151,12 +153,15 @@ def read_secret(reference: str, *, where: str) -> str:
 
 
 def read_secret_file(path: Path, *, where: str) -> str:
-    """First line of a secret file, at most 64 KiB. Raises SettingsError when unreadable or empty."""
+    """What a secret file holds, at most 64 KiB. Raises SettingsError when unreadable, larger or empty."""
     try:
         with path.open(encoding="utf-8") as file:
-            value = file.read(65_536).strip()
+            value = file.read(MAX_SECRET_CHARS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{where}: cannot read {path}: {error}") from error
+    if len(value) > MAX_SECRET_CHARS:
+        raise SettingsError(f"{where}: {path} holds more than {MAX_SECRET_CHARS:,} characters; is it the right file?")
+    value = value.strip()
     if not value:
         raise SettingsError(f"{where}: {path} is empty")
     return value

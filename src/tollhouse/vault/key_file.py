@@ -62,9 +62,11 @@ def forget(path: Path, versions: Collection[int]) -> None:
 
 def _read(path: Path) -> tuple[str, MasterKeys]:
     try:
-        text = path.read_text("ascii")[:MAX_BYTES]
+        text = path.read_text("ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot read the master keys in {path}: {error}") from error
+    if len(text) > MAX_BYTES:  # to write back what was read of it would lose the rest
+        raise SettingsError(f"{path}: has more than {MAX_BYTES:,} bytes; take out what is no master key in use")
     return text, parse_master_keys(text, where=str(path))
 
 
