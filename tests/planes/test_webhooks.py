@@ -8,6 +8,7 @@ import hmac
 import json
 import secrets
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
@@ -399,6 +400,22 @@ def desk(location: str) -> Iterator[Desk]:
 
 
 URL = "https://example.org/hook"
+
+
+def test_a_secret_is_sealed_in_the_transaction_that_stores_it(desk: Desk) -> None:
+    """Else a master key could be forgotten in between: nothing lay under it when that was counted."""
+    sealing: list[str] = []
+
+    class Watched(AtDesk):
+        def seal(self, webhook_id: str, secret: str) -> tuple[bytes, int]:
+            sealing.append(threading.current_thread().name)
+            return super().seal(webhook_id, secret)
+
+    desk = desk.with_deps(hooks=Watched(Settings(), VAULT, running=True))
+    made = desk.make(API, url=URL)
+    assert desk.ask("PATCH", f"{API}/{made['webhook_id']}", {"secret": new_secret()}).status_code == 200
+    writer = desk.deps.database.run_sync(lambda _: threading.current_thread().name)
+    assert sealing == [writer, writer] != [threading.current_thread().name] * 2
 
 
 def test_a_webhooks_life(desk: Desk) -> None:

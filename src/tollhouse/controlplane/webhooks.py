@@ -213,16 +213,18 @@ async def create_webhook(body: WebhookIn, deps: Deps, by: By) -> WebhookWithSecr
         created_by=by.caller.user_id,
         created_at_ns=deps.now_ns(),
     )
-    hook = _sealed(deps, hook, secret)
 
-    def change(connection: Connection) -> None:
+    def change(connection: Connection) -> Webhook:
         if stored.count_webhooks(connection) >= deps.hooks.max_webhooks:
             raise Problem(
                 409, "too_many_webhooks", "There are as many webhooks as there may be (notices.max_webhooks)."
             )
-        stored.create_webhook(connection, hook)
+        # Sealed in the transaction, so that whoever counts envelopes there counts this one.
+        sealed = _sealed(deps, hook, secret)
+        stored.create_webhook(connection, sealed)
+        return sealed
 
-    await deps.write(change, touches=lambda _: _NOBODY)
+    hook = await deps.write(change, touches=lambda _: _NOBODY)
     by.tag(_open(hook))
     return WebhookWithSecret(**webhook_out(hook).model_dump(), secret=secret)
 
