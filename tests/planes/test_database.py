@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.planes.test_directory import ALICE, SECRET
 from tests.postgres import Postgres
+from tollhouse.storage import database as door
 from tollhouse.storage import directory
 from tollhouse.storage.database import Database
 from tollhouse.storage.engines import DatabaseOptions
@@ -207,6 +208,30 @@ def test_while_postgresql_is_away_everything_is_refused_and_then_goes_on(url: st
     postgres.open_door(url)
     assert database.run_sync(one) == asyncio.run(database.read(one)) == 1
     database.close()
+
+
+def test_closing_waits_for_no_server_that_does_not_answer(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that was stopped, or waits for its disk: its machine acknowledges, so no time-out of a network ends it."""
+    monkeypatch.setattr(door, "CLOSE_S", 0.05)
+
+    async def story() -> None:
+        database = Database.open(url, DatabaseOptions(query_limit_s=600))
+        begun = threading.Event()
+
+        def endless(connection: Connection) -> None:
+            begun.set()
+            connection.execute(text("SELECT pg_sleep(600)"))
+
+        calls = [asyncio.ensure_future(database.run(endless)), asyncio.ensure_future(database.read(endless))]
+        waiting = asyncio.ensure_future(database.run(endless))
+        await asyncio.to_thread(begun.wait, 30)
+        async with asyncio.timeout(60):
+            await asyncio.to_thread(database.close)
+            *ended, last = await asyncio.gather(*calls, waiting, return_exceptions=True)
+        assert [type(error) for error in ended] == [StorageError] * 2
+        assert isinstance(last, StorageError | asyncio.CancelledError)
+
+    asyncio.run(story())
 
 
 def test_no_error_tells_the_password(url: str, postgres: Postgres) -> None:

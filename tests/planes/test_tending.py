@@ -13,7 +13,7 @@ from tollhouse.storage.database import Database
 from tollhouse.storage.notices import list_notices
 from tollhouse.terms.errors import StorageError
 from tollhouse.terms.notices import Notice, NoticeKind
-from tollhouse.workers import CredentialWatch, Follower, Recorder, Upkeep, recorder, tending
+from tollhouse.workers import CredentialWatch, Follower, Recorder, Upkeep, credential_watch, recorder, tending
 
 T = TypeVar("T")
 
@@ -137,3 +137,30 @@ def test_stopping_in_the_middle_of_a_commit_tells_nothing_twice(database: Databa
         assert [one.notice.subject for one in found] == ["key 2", "key 1"]
 
     asyncio.run(story())
+
+
+def test_stopping_waits_for_no_database_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for worker in (recorder, credential_watch):
+        monkeypatch.setattr(worker, "STOP_S", 0.01)
+
+    class Mute:
+        async def run(self, act: Callable[[Connection], T]) -> T:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    async def story() -> None:
+        board = Board()
+        worker = Recorder(board, Mute(), (), lambda: None, max_pending=9)  # type: ignore[arg-type]
+        worker.start()
+        board.emit(Notice(NoticeKind.ANOMALY, "key 1", "unusual"))
+        watch = CredentialWatch(lambda refused: Mute().run(lambda _: None), lambda notice: None, {})
+        watch.start()
+        watch.refused("mock", "own_1", 401)
+        async with asyncio.timeout(30):
+            await worker.stop()
+            await watch.stop()
+
+    asyncio.run(story())
+    assert "1 notices could not be written down: the database does not answer" in caplog.text

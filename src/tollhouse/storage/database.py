@@ -11,7 +11,7 @@ SQLite it takes its turn like the others).
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -29,6 +29,8 @@ from tollhouse.terms.audit import Author
 from tollhouse.terms.errors import StorageError
 
 T = TypeVar("T")
+CLOSE_S = 10.0
+"""How long closing waits for a server's answers."""
 
 
 class Recorder(Protocol):
@@ -109,9 +111,17 @@ class Database:
         return self._writer.submit(act).result()
 
     def close(self) -> None:
-        """Finish what is waiting, then close. Harmless when repeated."""
-        for lane in (self._reader, self._writer):
-            lane.close()
+        """Finish what is waiting, then close; a server that has not answered for CLOSE_S is waited for no longer.
+        Harmless when repeated.
+        """
+        lanes, cut = (self._reader, self._writer), self._engines.cut
+        under_way = [future for lane in lanes for future in lane.close()]
+        if cut is not None and wait(under_way, CLOSE_S).not_done:
+            for lane in lanes:
+                lane.give_up()
+            cut()
+        for lane in lanes:
+            lane.end()
         self._engines.close()
 
 
@@ -124,6 +134,7 @@ class _Lane:
         self._max_waiting = max_waiting
         self._places = BoundedSemaphore(max_waiting)
         self._closed = False
+        self._futures: set[Future[Any]] = set()
         self.recorder: Recorder | None = None
 
     def submit(self, act: Callable[[Connection], T], *, transaction: bool = True) -> "Future[T]":
@@ -134,14 +145,25 @@ class _Lane:
             raise StorageError(f"the database is busy: {self._max_waiting} transactions wait already; try again")
         run: Callable[[Callable[[Connection], T], Author], T] = self._transact if transaction else self._outside
         future = self._executor.submit(run, act, author())
+        self._futures.add(future)
         future.add_done_callback(self._done)
         return future
 
-    def close(self) -> None:
+    def close(self) -> "tuple[Future[Any], ...]":
+        """Take no more; what is under way."""
         self._closed = True
+        return tuple(self._futures)
+
+    def give_up(self) -> None:
+        """What has not begun will not begin."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def end(self) -> None:
+        """When all is done."""
         self._executor.shutdown(wait=True)
 
-    def _done(self, _future: "Future[Any]") -> None:
+    def _done(self, future: "Future[Any]") -> None:
+        self._futures.discard(future)
         self._places.release()
 
     def _outside(self, act: Callable[[Connection], T], _who: Author) -> T:

@@ -1,5 +1,6 @@
 """What `database` knows of an engine: how to write, how to read beside it, what to call it."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -42,6 +43,8 @@ class Engines(msgspec.Struct, frozen=True, kw_only=True):
     place: str
     writer: Engine
     reader: Engine | None
+    cut: Callable[[], None] | None = None
+    """Ends every connection to a server where it is; whoever waits for an answer gets an error instead."""
 
     def close(self) -> None:
         self.writer.dispose()

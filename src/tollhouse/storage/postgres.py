@@ -14,8 +14,11 @@ the server itself, or through session mode.
 """
 
 import contextlib
+import os
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import msgspec
 from sqlalchemy import URL, Engine, create_engine, event, text
@@ -46,9 +49,12 @@ def open_server(url: URL, options: DatabaseOptions) -> Engines:
         raise StorageError(
             "the database is PostgreSQL, and its driver is not installed: pip install 'tollhouse[postgres]'"
         ) from error
+    lines = _Lines()
+    for engine in (writer, reader):
+        event.listen(engine, "connect", lines.add)
     event.listen(writer, "connect", session.own)
     event.listen(reader, "connect", session.look)
-    return Engines(kind="postgresql", place=place, writer=writer, reader=reader)
+    return Engines(kind="postgresql", place=place, writer=writer, reader=reader, cut=lines.cut)
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +103,29 @@ def _engine(url: URL, connections: int, options: DatabaseOptions, **more: Any) -
         connect_args={name: value for name, value in ours.items() if name not in url.query},
         **more,
     )
+
+
+class _Lines:
+    """Connections to the server. One that has stopped, but whose machine still acknowledges, answers nothing and ends
+    nothing: only cutting the line ends the wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._lines: WeakSet[psycopg.Connection[Any]] = WeakSet()
+
+    def add(self, connection: "psycopg.Connection[Any]", _record: object) -> None:
+        self._lines.add(connection)
+
+    def cut(self) -> None:
+        """From another thread than the one that waits."""
+        from psycopg import Error  # noqa: PLC0415 - only where the database is PostgreSQL
+
+        for connection in list(self._lines):
+            with (
+                contextlib.suppress(OSError, Error),  # it is closed, or just being closed
+                socket.socket(fileno=os.dup(connection.fileno())) as line,
+            ):
+                line.shutdown(socket.SHUT_RDWR)
 
 
 def _place(url: URL) -> str:

@@ -18,6 +18,8 @@ MOST_OWN_AN_HOUR = 60
 """Notices of users' own keys, all together: whoever stores one bad key after the other buries no other notice."""
 PAUSE_S = 1.0
 """Between two writes: what is said meanwhile is one."""
+STOP_S = 5.0
+"""How long the end of the process waits for the last write."""
 MAX_KNOWN = 10_000
 """Credentials remembered, of those last refused; one that is forgotten is told of again."""
 
@@ -57,8 +59,9 @@ class CredentialWatch:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-            with contextlib.suppress(StorageError):
-                await self._write()
+            with contextlib.suppress(StorageError, TimeoutError):
+                async with asyncio.timeout(STOP_S):
+                    await self._write()
 
     def refused(self, provider: str, credential_id: str, status: int) -> None:
         """Its provider answered 401 or 403."""

@@ -22,6 +22,8 @@ from tollhouse.workers.tending import tend
 BATCH = 500
 """Most notices of one transaction."""
 RETRY_S = 1.0
+STOP_S = 5.0
+"""How long the end of the process waits for the last ones to be written."""
 
 _log = logging.getLogger("tollhouse.notices")
 
@@ -82,9 +84,11 @@ class Recorder:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         try:
-            await self.flush()
-        except StorageError as error:
-            _log.error("%d notices could not be written down: %s", len(self._board) + len(self._taken), error)
+            async with asyncio.timeout(STOP_S):
+                await self.flush()
+        except (StorageError, TimeoutError) as error:
+            why = str(error) or "the database does not answer"
+            _log.error("%d notices could not be written down: %s", len(self._board) + len(self._taken), why)
 
     async def flush(self) -> None:
         """Write down what is on the board now. Raises StorageError."""

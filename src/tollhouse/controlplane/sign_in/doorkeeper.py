@@ -44,6 +44,8 @@ from tollhouse.terms.sessions import Session
 
 log = logging.getLogger("tollhouse.sign_in")
 
+CLOSE_S = 5.0
+"""How long the end of the process waits until it is written when sessions were used last."""
 KEEP_INVITATIONS_NS = 90 * 86_400 * 10**9
 """How long those that are over can still be looked at."""
 MAX_RETURNING = 32
@@ -112,9 +114,10 @@ class Doorkeeper:
     async def close(self) -> None:
         self.hasher.close()
         try:
-            await self.tidy()
-        except StorageError as error:
-            log.warning("when sessions were used last could not be written: %s", error)
+            async with asyncio.timeout(CLOSE_S):
+                await self.tidy()
+        except (StorageError, TimeoutError) as error:
+            log.warning("when sessions were used last could not be written: %s", str(error) or "no answer")
 
     # --- sessions
 
