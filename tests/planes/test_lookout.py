@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+import pytest
 
 from tests.planes.control import refused, settled
 from tollhouse.rules.anomalies import AnomalyRules, Watch
@@ -123,6 +124,22 @@ def test_what_the_caller_cannot_help_is_not_held_against_the_key() -> None:
         some = [Settlement(one.hold, msgspec.structs.replace(one.settle, status=401)) for one in some]
         found[credential_id] = batches(some, [])["key_1"].refused
     assert found == {"": 0, "cred_1": 0, "own_1": 1}
+
+
+@pytest.mark.parametrize("erased", [False, True])
+def test_who_comes_anew_under_an_erased_id_is_no_one_known(database: Database, erased: bool) -> None:
+    post = Post(database)
+    post.lookout._early = None  # what the ledger says was read
+
+    def spends(hours: int, nusd: int) -> None:
+        post.lookout.shipped([call(hours, (1_000 + hours) * HOUR_S, nusd, key={"key_id": "session"})], ())
+
+    for hours in range(10):
+        spends(hours, 10**6)
+    if erased:
+        post.lookout.forget("ann")
+    spends(11, 50 * 10**6)
+    assert [one.subject for one in post.told] == ([] if erased else ["user ann"])
 
 
 def test_labels_of_tools_are_few_and_name_nobody() -> None:

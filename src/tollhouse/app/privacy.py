@@ -64,6 +64,7 @@ async def quiet(house: "House", user_id: str, before_ns: int) -> bool:
             if not await house.shipper.flush(QUIET_S):
                 return False
             await _renew_journal(house)
+            house.lookout.forget(user_id)
             await house.herald.recorder.flush()  # what was told of their last calls
             return await house.capturer.flush(QUIET_S)
     except TimeoutError:

@@ -158,6 +158,10 @@ class Watch:
             key.clients.update(client for client in clients if client and len(key.clients) < CLIENTS)
         self._user(user_id).add(nusd, hour)
 
+    def forget(self, user_id: str) -> None:
+        """Whoever is known by this id from now on is somebody else."""
+        self._users.pop(user_id, None)
+
     def take(self, key_id: str, batch: Batch) -> Iterator[Finding]:
         """What is unusual with these calls. `key_id` is empty for those without a key of their own."""
         rules, hour = self.rules, batch.at_s // HOUR_S

@@ -90,6 +90,10 @@ class Lookout:
             for finding in self._watch.take(key_id if key_id.startswith(KEY_PREFIX) else "", batch):
                 self._found(finding)
 
+    def forget(self, user_id: str) -> None:
+        """This user is erased: what is usual for them is known no more."""
+        self._watch.forget(user_id)
+
     def seen(self, key_id: str, user_id: str, network: str) -> None:
         """A connection shows a key, from this network."""
         if key_id.startswith(KEY_PREFIX):
