@@ -9,35 +9,26 @@ from typing import Final
 
 from sqlalchemy import DDL, BigInteger, Column, Index, LargeBinary, Table, Text, event
 
-from tollhouse.storage.columns import Word
+from tollhouse.storage.columns import number, word
 from tollhouse.storage.tables import metadata as metadata
-
-
-def _word(name: str) -> "Column[str]":
-    return Column(name, Word, nullable=False)
-
-
-def _number(name: str) -> "Column[int]":
-    return Column(name, BigInteger, nullable=False)
-
 
 audit = Table(
     "audit",
     metadata,
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    _number("at_ns"),
-    _word("request_id"),
-    _word("actor_kind"),
-    _word("actor"),
-    _word("way"),
-    _word("address"),
-    _word("client"),
-    _word("action"),
-    _word("act"),
-    _word("kind"),
-    _word("object"),
+    number("at_ns"),
+    word("request_id"),
+    word("actor_kind"),
+    word("actor"),
+    word("way"),
+    word("address"),
+    word("client"),
+    word("action"),
+    word("act"),
+    word("kind"),
+    word("object"),
     Column("changes", Text, nullable=False),
-    _number("subjects"),
+    number("subjects"),
     Column("hash", LargeBinary, nullable=False),
     Index(None, "actor", "seq"),
     Index(None, "object", "seq"),
@@ -48,12 +39,12 @@ audit_subjects = Table(
     "audit_subjects",
     metadata,
     Column("ref", BigInteger, primary_key=True, autoincrement=False),
-    _word("what"),
-    _word("about"),
+    word("what"),
+    word("about"),
     Column("value", Text, nullable=False),
     Column("salt", LargeBinary, nullable=False),
     Column("lookup", LargeBinary, nullable=True),
-    _number("erased"),
+    number("erased"),
     Index(None, "about"),
     Index(None, "lookup"),
 )

@@ -5,35 +5,26 @@ No secret stands in them but in `sealed`, an envelope that only a master key ope
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, LargeBinary, PrimaryKeyConstraint, Table
 
-from tollhouse.storage.columns import Word
+from tollhouse.storage.columns import Word, moment, word
 from tollhouse.storage.tables import metadata as metadata
-
-
-def _word(name: str) -> "Column[str]":
-    return Column(name, Word, nullable=False)
-
-
-def _moment(name: str) -> "Column[int | None]":
-    return Column(name, BigInteger, nullable=True)
-
 
 credentials = Table(
     "credentials",
     metadata,
     Column("credential_id", Word, primary_key=True),
-    _word("provider"),
-    _word("host"),
+    word("provider"),
+    word("host"),
     Column("user_id", Word, nullable=False),
-    _word("org_id"),
-    _word("name"),
-    _word("base_url"),
-    _word("kind"),
-    _word("hint"),
-    _word("fingerprint"),
-    _word("created_by"),
+    word("org_id"),
+    word("name"),
+    word("base_url"),
+    word("kind"),
+    word("hint"),
+    word("fingerprint"),
+    word("created_by"),
     Column("created_at_ns", BigInteger, nullable=False),
-    _moment("last_used_at_ns"),
-    _moment("refused_at_ns"),
+    moment("last_used_at_ns"),
+    moment("refused_at_ns"),
     Column("sealed", LargeBinary, nullable=False),
     Column("sealed_under", BigInteger, nullable=False),
     Index(None, "user_id", "provider"),
@@ -46,7 +37,7 @@ credential_users = Table(
     metadata,
     Column("credential_id", Word, ForeignKey("credentials.credential_id"), nullable=False),
     Column("user_id", Word, ForeignKey("users.user_id"), nullable=False),
-    _word("provider"),
+    word("provider"),
     Column("created_at_ns", BigInteger, nullable=False),
     PrimaryKeyConstraint("user_id", "provider"),
     Index(None, "credential_id"),

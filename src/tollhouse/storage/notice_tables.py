@@ -1,7 +1,6 @@
 """The tables of notices and of who is told of them. As those of `tables`, and of the same metadata."""
 
 from sqlalchemy import (
-    BigInteger,
     Column,
     Index,
     LargeBinary,
@@ -12,32 +11,19 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from tollhouse.storage.columns import Word
+from tollhouse.storage.columns import Word, moment, number, word
 from tollhouse.storage.tables import metadata as metadata
-
-
-def _word(name: str) -> "Column[str]":
-    return Column(name, Word, nullable=False)
-
-
-def _number(name: str) -> "Column[int]":
-    return Column(name, BigInteger, nullable=False)
-
-
-def _moment(name: str) -> "Column[int | None]":
-    return Column(name, BigInteger, nullable=True)
-
 
 notices = Table(
     "notices",
     metadata,
     Column("notice_id", Word, primary_key=True),
-    _word("kind"),
-    _word("subject"),
+    word("kind"),
+    word("subject"),
     Column("text", Text, nullable=False),
     Column("data", Text, nullable=False),
     Column("once", Word, nullable=True),
-    _number("at_ns"),
+    number("at_ns"),
     UniqueConstraint("once"),
     Index(None, "at_ns"),
 )
@@ -47,16 +33,16 @@ webhooks = Table(
     "webhooks",
     metadata,
     Column("webhook_id", Word, primary_key=True),
-    _word("url"),
-    _word("name"),
+    word("url"),
+    word("name"),
     Column("kinds", Text, nullable=False),
     Column("enabled", SmallInteger, nullable=False),
-    _word("hint"),
-    _word("created_by"),
-    _number("created_at_ns"),
-    _moment("gone_at_ns"),
+    word("hint"),
+    word("created_by"),
+    number("created_at_ns"),
+    moment("gone_at_ns"),
     Column("sealed", LargeBinary, nullable=False),
-    _number("sealed_under"),
+    number("sealed_under"),
     Index(None, "sealed_under"),
 )
 """`sealed` is the secret that signs, in an envelope that only a master key opens (`tollhouse.vault`)."""
@@ -64,16 +50,16 @@ webhooks = Table(
 deliveries = Table(
     "deliveries",
     metadata,
-    _word("webhook_id"),
-    _word("notice_id"),
-    _word("kind"),
-    _word("state"),
-    _number("attempts"),
-    _number("created_at_ns"),
-    _number("next_at_ns"),
-    _moment("ended_at_ns"),
-    _number("status"),
-    _word("error"),
+    word("webhook_id"),
+    word("notice_id"),
+    word("kind"),
+    word("state"),
+    number("attempts"),
+    number("created_at_ns"),
+    number("next_at_ns"),
+    moment("ended_at_ns"),
+    number("status"),
+    word("error"),
     PrimaryKeyConstraint("webhook_id", "notice_id"),
     Index(None, "webhook_id", "state", "next_at_ns"),
     Index(None, "created_at_ns"),

@@ -15,16 +15,8 @@ from sqlalchemy import (
     Text,
 )
 
-from tollhouse.storage.columns import Word
+from tollhouse.storage.columns import Word, number, word
 from tollhouse.storage.tables import metadata as metadata
-
-
-def _word(name: str) -> "Column[str]":
-    return Column(name, Word, nullable=False)
-
-
-def _number(name: str) -> "Column[int]":
-    return Column(name, BigInteger, nullable=False)
 
 
 def _user() -> "Column[str]":
@@ -38,7 +30,7 @@ passwords = Table(
     _user(),
     Column("hash", Text, nullable=False),
     Column("vouched", SmallInteger, nullable=False),
-    _number("changed_at_ns"),
+    number("changed_at_ns"),
     Index(None, "user_id", unique=True),
 )
 """`email` is in its normal form (`rules.claims`). `vouched` is 1 where somebody other than its user says that the
@@ -48,12 +40,12 @@ address is theirs (who invited them).
 identities = Table(
     "identities",
     metadata,
-    _word("issuer"),
-    _word("subject"),
+    word("issuer"),
+    word("subject"),
     _user(),
-    _word("email"),
-    _number("created_at_ns"),
-    _number("seen_at_ns"),
+    word("email"),
+    number("created_at_ns"),
+    number("seen_at_ns"),
     PrimaryKeyConstraint("issuer", "subject"),
     Index(None, "user_id"),
 )
@@ -63,7 +55,7 @@ provisions = Table(
     "provisions",
     metadata,
     _user(),
-    _word("source"),
+    word("source"),
     Column("given", Text, nullable=False),
     PrimaryKeyConstraint("user_id", "source"),
 )
@@ -73,14 +65,14 @@ sessions = Table(
     "sessions",
     metadata,
     Column("digest", LargeBinary, primary_key=True),
-    _word("session_id"),
+    word("session_id"),
     _user(),
-    _number("created_at_ns"),
-    _number("seen_at_ns"),
-    _number("expires_at_ns"),
-    _number("ends_at_ns"),
-    _word("address"),
-    _word("client"),
+    number("created_at_ns"),
+    number("seen_at_ns"),
+    number("expires_at_ns"),
+    number("ends_at_ns"),
+    word("address"),
+    word("client"),
     Index(None, "session_id", unique=True),
     Index(None, "user_id"),
 )
@@ -90,15 +82,15 @@ invitations = Table(
     metadata,
     Column("invitation_id", Word, primary_key=True),
     Column("digest", LargeBinary, nullable=False),
-    _word("email"),
+    word("email"),
     Column("user_id", Word, nullable=True),
-    _word("role"),
+    word("role"),
     Column("team_id", Word, nullable=True),
-    _word("team_role"),
+    word("team_role"),
     Column("plan_id", Word, nullable=True),
-    _word("invited_by"),
-    _number("created_at_ns"),
-    _number("expires_at_ns"),
+    word("invited_by"),
+    number("created_at_ns"),
+    number("expires_at_ns"),
     Column("accepted_at_ns", BigInteger, nullable=True),
     Index(None, "digest", unique=True),
 )
@@ -108,9 +100,9 @@ sign_in_failures = Table(
     "sign_in_failures",
     metadata,
     Column("subject", LargeBinary, primary_key=True),
-    _number("count"),
-    _number("last_ns"),
-    _number("until_ns"),
+    number("count"),
+    number("last_ns"),
+    number("until_ns"),
     Index(None, "last_ns"),
 )
 """`subject` is a keyed hash of the e-mail or network address that somebody tried."""
