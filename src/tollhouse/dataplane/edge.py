@@ -45,6 +45,8 @@ def protocol_class(gate: Gate) -> Callable[..., "Edge"]:
     """What uvicorn's Config takes as `http`: it builds protocols itself, so the gate comes in by this closure."""
 
     class BoundEdge(Edge):
+        __slots__ = ()
+
         def __init__(self, **uvicorn_arguments: Any) -> None:
             super().__init__(gate, **uvicorn_arguments)
 
@@ -53,6 +55,8 @@ def protocol_class(gate: Gate) -> Callable[..., "Edge"]:
 
 class Edge(Farewell):
     """One client connection."""
+
+    __slots__ = ()
 
     def __init__(self, gate: Gate, **uvicorn_arguments: Any) -> None:
         super().__init__(**uvicorn_arguments)
@@ -360,6 +364,7 @@ class Edge(Farewell):
         if not self.pipeline and self.phase is WORK and self.running.response_complete:
             self.phase = IDLE  # nearly always
             self.phase_tick = self.gate.ticks
+            self.cycle = self.running = None  # freed now, not when the next request comes and its memory is cold
             if self.flow.read_paused:
                 self.flow.resume_reading()
             return
