@@ -1,12 +1,14 @@
 """The edge on a real socket: what is a request, in which order requests are answered, what is refused and how."""
 
 import asyncio
+import gc
 import json
 
 import pytest
 
 from tests.planes.plane import KEY, MESSAGE, MESSAGE_NUSD, ask, get, plane, post
 from tests.planes.wire import END_CHUNK, Peer, always, chunk, reply, run, until, upstream
+from tollhouse.dataplane.exchange import Exchange
 from tollhouse.dataplane.head import ASGI_MAX_BODY_BYTES
 from tollhouse.terms.events import SettleKind
 
@@ -56,6 +58,31 @@ def test_a_connection_is_kept_alive_over_both_planes() -> None:
                 client.send(get(b"/v1/models"))
                 assert (await client.answer()).status == 200
             assert provider.connections == 1
+
+    run(story())
+
+
+@pytest.mark.parametrize("request_", [post(), post(b"{"), get(b"/v1/models")], ids=["call", "refused", "models"])
+def test_an_answered_call_does_not_wait_for_the_next_request_to_be_freed(request_: bytes) -> None:
+    def exchanges() -> int:
+        return sum(isinstance(one, Exchange) for one in gc.get_objects())
+
+    async def story() -> None:
+        async with (
+            upstream(always(ANSWER)) as provider,
+            plane(provider.port) as running,
+            await running.client() as client,
+        ):
+            gc.collect()
+            before = exchanges()
+            gc.disable()  # freed at once, and not by the collector
+            try:
+                for _ in range(3):  # read by the parser, then known by its form
+                    client.send(request_)
+                    assert (await client.answer()).status in (200, 400)
+                    await until(lambda: exchanges() == before, timeout_s=5)
+            finally:
+                gc.enable()
 
     run(story())
 
