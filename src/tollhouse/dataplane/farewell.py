@@ -48,9 +48,11 @@ class Farewell(HttpToolsProtocol):
     deaf: bool
     """Nothing more is read from this client."""
     running: Any
-    """The request whose turn it is: a Visitor or one of uvicorn's cycles."""
+    """The request whose turn it is: a Visitor or one of uvicorn's cycles. None, mostly, while
+    nothing is owed.
+    """
     cycle: Any
-    """The request that is being read, or was last."""
+    """The request that is being read, or was last; None, mostly, once it is answered."""
 
     def set_phase(self, phase: Phase) -> None:
         self.phase = phase
