@@ -17,12 +17,13 @@ from tollhouse.storage.database import Database
 from tollhouse.storage.habits import hours_of_keys
 from tollhouse.storage.ledger import ship
 from tollhouse.storage.notices import record
-from tollhouse.terms.events import Settlement
+from tollhouse.terms.events import SettleKind, Settlement
 from tollhouse.terms.notices import Notice, NoticeKind
 from tollhouse.terms.webhooks import RecordedNotice
 from tollhouse.workers import Census, Lookout
 from tollhouse.workers.census import MAX_OTHERS
 from tollhouse.workers.lookout import batches
+from tollhouse.workers.tallies import tallied
 
 KEY = {"user_id": "ann", "key_id": "key_1"}
 HOUR_S = 3_600
@@ -80,7 +81,7 @@ def test_after_a_restart_it_knows_what_is_usual_and_pauses_once(database: Databa
         for restart in range(2):
             post = Post(database, ("spend",))
             dear = [call(100 + restart, now_s - HOUR_S, 50 * 10**6, client="claude-cli")]
-            post.lookout.shipped(dear, ())  # before the history is read
+            post.lookout.shipped(tallied(dear), ())  # before the history is read
             post.lookout.start()
             if restart == 0:
                 await post.until(lambda post=post: bool(post.told))  # type: ignore[misc]
@@ -107,7 +108,7 @@ def test_after_a_restart_it_knows_what_is_usual_and_pauses_once(database: Databa
 
 def test_calls_are_taken_together_by_key() -> None:
     some = [call(1, 10), call(2, 10, client="curl"), call(3, 10, key={"key_id": "session"})]
-    found = batches(some, [refused("req_4", KEY), refused("req_5", {"user_id": "", "key_id": ""})])
+    found = batches(tallied(some), [refused("req_4", KEY), refused("req_5", {"user_id": "", "key_id": ""})])
     assert {name: (one.user_id, one.calls, one.nusd) for name, one in found.items()} == {
         "key_1": ("ann", 3, 2 * 10**6),
         " ann": ("ann", 1, 10**6),
@@ -122,7 +123,7 @@ def test_what_the_caller_cannot_help_is_not_held_against_the_key() -> None:
     for credential_id in ("", "cred_1", "own_1"):
         some = [call(1, 10, credential_id=credential_id)]
         some = [Settlement(one.hold, msgspec.structs.replace(one.settle, status=401)) for one in some]
-        found[credential_id] = batches(some, [])["key_1"].refused
+        found[credential_id] = batches(tallied(some), [])["key_1"].refused
     assert found == {"": 0, "cred_1": 0, "own_1": 1}
 
 
@@ -132,7 +133,7 @@ def test_who_comes_anew_under_an_erased_id_is_no_one_known(database: Database, e
     post.lookout._early = None  # what the ledger says was read
 
     def spends(hours: int, nusd: int) -> None:
-        post.lookout.shipped([call(hours, (1_000 + hours) * HOUR_S, nusd, key={"key_id": "session"})], ())
+        post.lookout.shipped(tallied([call(hours, (1_000 + hours) * HOUR_S, nusd, key={"key_id": "session"})]), ())
 
     for hours in range(10):
         spends(hours, 10**6)
@@ -142,15 +143,30 @@ def test_who_comes_anew_under_an_erased_id_is_no_one_known(database: Database, e
     assert [one.subject for one in post.told] == ([] if erased else ["user ann"])
 
 
+def test_calls_of_one_kind_are_counted_together() -> None:
+    some = [call(1, 10), call(2, 20), call(3, 30, client="opencode"), call(4, 40), call(5, 50, session="s1")]
+    voided = [Settlement(one.hold, msgspec.structs.replace(one.settle, kind=SettleKind.VOIDED)) for one in some[3:4]]
+    turned_away = [Settlement(one.hold, msgspec.structs.replace(one.settle, status=400)) for one in some[:1]]
+    found = tallied([*some, *voided, *turned_away])
+    usual, status = some[0].hold.client, some[0].settle.status
+    assert [(one.hold.client, one.hold.session, one.status, one.calls, one.nusd) for one in found] == [
+        (usual, "", status, 4, 3 * 10**6),
+        ("opencode", "", status, 1, 10**6),
+        (usual, "s1", status, 1, 10**6),
+        (usual, "", 400, 1, 10**6),
+    ]
+    assert [one.at_ns for one in found] == [some[place].settle.at_ns for place in (3, 2, 4, 0)]
+
+
 def test_labels_of_tools_are_few_and_name_nobody() -> None:
     census = Census()
     names = [*(f"tool{number}" for number in range(100)), "claude-cli", "", "a b", "x" * 64, 'evil"} 1\n']
-    census.take([call(number, 10, client=name, session=name) for number, name in enumerate(names)])
+    census.take(tallied([call(number, 10, client=name, session=name) for number, name in enumerate(names)]))
     assert len(census.clients) == MAX_OTHERS + 3
     assert census.clients["claude-cli"] == [1, 10**6]
     assert census.clients["none"] == [1, 10**6]
     assert sum(calls for calls, _ in census.clients.values()) == len(names)
     again = [call(200 + number, 5_000, session="s1", end_user=f"u{number % 2}") for number in range(9)]
-    census.take(again)
+    census.take(tallied(again))
     assert (census.sessions.count(5_000), census.end_users.count(5_000)) == (1, 2)
     assert (census.sessions.count(6_000), census.end_users.count(6_000)) == (0, 0)

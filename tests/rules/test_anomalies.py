@@ -124,7 +124,7 @@ def test_many_refusals_within_a_window() -> None:
 def test_budgets_and_limits_at_work_are_no_refusals() -> None:
     counted = Batch("ann", 0)
     for status in (200, 400, 402, 404, 429, 500, 0):
-        counted.add(status, "curl", 1)
+        counted.add(status, "curl", 1, 1)
     assert (counted.calls, counted.refused, counted.nusd, counted.clients) == (7, 2, 7, {"curl": 7})
 
 

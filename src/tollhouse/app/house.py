@@ -64,7 +64,7 @@ from tollhouse.terms.people import VirtualKey
 from tollhouse.upstream.local import LocalModel
 from tollhouse.upstream.pool import Pool, PoolOptions
 from tollhouse.upstream.providers import Provider
-from tollhouse.workers import Census, Follower, Shipper, ShipperOptions, StrangerGate, Upkeep
+from tollhouse.workers import Census, Follower, Shipper, ShipperOptions, StrangerGate, Upkeep, tallied
 
 DIALECTS: tuple[Dialect, ...] = (ANTHROPIC, OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_EMBEDDINGS, PAGE)
 NO_PROVIDER = (
@@ -271,8 +271,9 @@ class House:
 
     def _shipped(self, settlements: Sequence[Settlement], refused: Sequence[Refused]) -> None:
         self.accounts.shipped(settlements)
-        self.lookout.shipped(settlements, refused)
-        self.census.take(settlements)
+        tallies = tallied(settlements)
+        self.lookout.shipped(tallies, refused)
+        self.census.take(tallies)
 
     def own_key(self, text: str) -> VirtualKey | None:
         """The key this text is, if it is good."""

@@ -146,7 +146,13 @@ class Accounts:
     def shipped(self, settlements: Iterable[Settlement]) -> None:
         """These stand in the ledger: tell of thresholds that their budgets have passed."""
         # Calls of one purse share one tuple, and to compare tuples costs more than all else here.
-        for windows in {id(one.hold.budgets): one.hold.budgets for one in settlements}.values():
+        found: dict[int, tuple[tuple[str, int], ...]] = {}
+        last: object = None
+        for one in settlements:
+            windows = one.hold.budgets
+            if windows is not last:
+                last = found[id(windows)] = windows
+        for windows in found.values():
             for budget_id, _ in windows:
                 account = self._accounts.get(budget_id)
                 if account is not None and account.posted >= account.mark:

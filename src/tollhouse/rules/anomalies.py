@@ -68,13 +68,13 @@ class Batch(msgspec.Struct):
     refused: int = 0
     clients: dict[str, int] = msgspec.field(default_factory=dict)
 
-    def add(self, status: int, client: str, nusd: int) -> None:
-        """One more call that was answered so."""
+    def add(self, status: int, client: str, nusd: int, calls: int) -> None:
+        """So many more calls that were answered so; `nusd` is of all of them."""
         self.nusd += nusd
-        self.calls += 1
+        self.calls += calls
         if 400 <= status < 500 and status not in _GOVERNED:
-            self.refused += 1
-        self.clients[client] = self.clients.get(client, 0) + 1
+            self.refused += calls
+        self.clients[client] = self.clients.get(client, 0) + calls
 
 
 class Spend:

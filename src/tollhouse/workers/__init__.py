@@ -13,6 +13,7 @@ from tollhouse.workers.recorder import Recorder
 from tollhouse.workers.recovery import RecoveryReport, recover
 from tollhouse.workers.shipper import Shipper, ShipperFacts, ShipperOptions
 from tollhouse.workers.strangers import StrangerGate
+from tollhouse.workers.tallies import tallied
 from tollhouse.workers.upkeep import Upkeep
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "Upkeep",
     "Wanted",
     "recover",
+    "tallied",
 ]

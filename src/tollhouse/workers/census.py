@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
-from tollhouse.terms.events import SettleKind, Settlement
+from tollhouse.workers.tallies import Tally
 
 KNOWN_CLIENTS: Final = frozenset(
     (
@@ -25,7 +25,6 @@ ACTIVE_S: Final = 600
 MAX_ACTIVE: Final = 100_000
 _NS_PER_S: Final = 1_000_000_000
 _WORD = re.compile(r"[A-Za-z0-9._-]{1,40}")
-_VOIDED = SettleKind.VOIDED
 
 
 class Recent:
@@ -54,21 +53,18 @@ class Census:
         self.end_users = Recent()
         self._labels: dict[str, str] = {}
 
-    def take(self, settlements: Sequence[Settlement]) -> None:
+    def take(self, tallies: Sequence[Tally]) -> None:
         """These calls stand in the ledger."""
-        for one in settlements:
-            hold, settle = one.hold, one.settle
+        for one in tallies:
+            hold = one.hold
             label = self._labels.get(hold.client) or self._label(hold.client)
-            sums = self.clients.get(label)
-            if sums is None:
-                sums = self.clients[label] = [0, 0]
-            sums[0] += 1
-            if settle.kind is not _VOIDED:
-                sums[1] += settle.amount_nusd
+            sums = self.clients.setdefault(label, [0, 0])
+            sums[0] += one.calls
+            sums[1] += one.nusd
             if hold.session:
-                self.sessions.note(hash((hold.user_id, hold.session)), settle.at_ns // _NS_PER_S)
+                self.sessions.note(hash((hold.user_id, hold.session)), one.at_ns // _NS_PER_S)
             if hold.end_user:
-                self.end_users.note(hash((hold.key_id, hold.end_user)), settle.at_ns // _NS_PER_S)
+                self.end_users.note(hash((hold.key_id, hold.end_user)), one.at_ns // _NS_PER_S)
 
     def _label(self, client: str) -> str:
         """Of a client that has none yet; what is no plain word gets no label, and is not remembered."""

@@ -20,8 +20,9 @@ from tollhouse.storage.habits import hours_of_keys
 from tollhouse.storage.notices import untold
 from tollhouse.terms.credentials import PaidBy, paid_by
 from tollhouse.terms.errors import StorageError
-from tollhouse.terms.events import Refused, SettleKind, Settlement
+from tollhouse.terms.events import Refused
 from tollhouse.terms.notices import Notice, NoticeKind
+from tollhouse.workers.tallies import Tally
 from tollhouse.workers.tending import tend
 
 KEY_PREFIX: Final = "key_"
@@ -34,7 +35,6 @@ MAX_PAUSES: Final = 1_000
 RETRY_S: Final = 1.0
 _NS_PER_S: Final = 1_000_000_000
 _DAY_S: Final = 86_400
-_VOIDED = SettleKind.VOIDED
 
 _log = logging.getLogger("tollhouse.anomalies")
 
@@ -65,7 +65,7 @@ class Lookout:
         self._pauses = frozenset(pauses)
         self._history_s = history_days * _DAY_S
         self._history_rows = history_rows
-        self._early: list[tuple[Sequence[Settlement], Sequence[Refused]]] | None = []
+        self._early: list[tuple[Sequence[Tally], Sequence[Refused]]] | None = []
         """Batches from before the history is known."""
         self._to_pause: deque[Finding] = deque()
         self._some = asyncio.Event()
@@ -80,13 +80,13 @@ class Lookout:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    def shipped(self, settlements: Sequence[Settlement], refused: Sequence[Refused]) -> None:
+    def shipped(self, tallies: Sequence[Tally], refused: Sequence[Refused]) -> None:
         """These stand in the ledger and in the request log."""
         if self._early is not None:
             if len(self._early) < MAX_PAUSES:
-                self._early.append((settlements, refused))
+                self._early.append((tallies, refused))
             return
-        for key_id, batch in batches(settlements, refused).items():
+        for key_id, batch in batches(tallies, refused).items():
             for finding in self._watch.take(key_id if key_id.startswith(KEY_PREFIX) else "", batch):
                 self._found(finding)
 
@@ -143,8 +143,8 @@ class Lookout:
         except StorageError as error:
             _log.warning("what is usual could not be read of the ledger: %s", error)
         early, self._early = self._early or [], None
-        for settlements, refused in early:
-            self.shipped(settlements, refused)
+        for tallies, refused in early:
+            self.shipped(tallies, refused)
 
 
 def notice_of(finding: Finding) -> Notice:
@@ -152,19 +152,19 @@ def notice_of(finding: Finding) -> Notice:
     return Notice(NoticeKind.ANOMALY, subject, finding.text, finding.data, once=finding.once)
 
 
-def batches(settlements: Iterable[Settlement], refused: Iterable[Refused]) -> dict[str, Batch]:
+def batches(tallies: Iterable[Tally], refused: Iterable[Refused]) -> dict[str, Batch]:
     """The calls of each key together; those without a key of their own by user, under their id behind a blank. Who was
     not let in says nothing of the key: a secret that was rotated away may be in anybody's hands, and must not have the
     key paused.
     """
     found: dict[str, Batch] = {}
-    for one in settlements:
-        hold, settle = one.hold, one.settle
+    for one in tallies:
+        hold = one.hold
         name = hold.key_id if hold.key_id.startswith(KEY_PREFIX) else f" {hold.user_id}"
         batch = found.get(name)
         if batch is None:
-            batch = found[name] = Batch(hold.user_id, settle.at_ns // _NS_PER_S)
-        batch.add(_status_of(one), hold.client, 0 if settle.kind is _VOIDED else settle.amount_nusd)
+            batch = found[name] = Batch(hold.user_id, one.at_ns // _NS_PER_S)
+        batch.add(_status_of(one), hold.client, one.nusd, one.calls)
     for row in refused:
         if not row.user_id or row.status == NOT_LET_IN:
             continue
@@ -172,12 +172,12 @@ def batches(settlements: Iterable[Settlement], refused: Iterable[Refused]) -> di
         batch = found.get(name)
         if batch is None:
             batch = found[name] = Batch(row.user_id, row.at_ns // _NS_PER_S)
-        batch.add(row.status, row.client, 0)
+        batch.add(row.status, row.client, 0, 1)
     return found
 
 
-def _status_of(one: Settlement) -> int:
-    """How the call was answered; 0 where a provider refused a key of the operator's, which no caller can help."""
-    status = one.settle.status
+def _status_of(one: Tally) -> int:
+    """How these calls were answered; 0 where a provider refused a key of the operator's, which no caller can help."""
+    status = one.status
     theirs = paid_by(one.hold.credential_id) is PaidBy.OWN
     return 0 if status in KEY_REFUSED and not theirs else status
