@@ -11,6 +11,7 @@ from types import FrameType
 from bench.figures import YARDSTICK, Bench, Figure, Plan
 from bench.gateways import Gateway, Nginx, Tollhouse
 from bench.machine import choose_cores, describe, pinned_to, work_in_batches
+from bench.pace import Pace
 from bench.peers import peers
 from bench.problem import BenchProblem
 from bench.report import as_json, as_text
@@ -27,6 +28,7 @@ FIGURES: dict[str, Callable[[Bench], Figure]] = {
 }
 PAIRS_LIMIT = 100
 SECONDS_LIMIT = 60.0
+SLICE_S = 0.25
 
 
 def known() -> tuple[Gateway, ...]:
@@ -55,8 +57,10 @@ def main(arguments: Sequence[str] | None = None, recipes: Sequence[Gateway] | No
         "machine": describe(),
         "plan": {
             "pairs": options.pairs,
-            "call_pairs": options.call_pairs,
             "seconds": options.seconds,
+            "slices": options.slices,
+            "call_slices": options.call_slices,
+            "slice_s": options.slice_s,
             "quick": options.quick,
             "own_keys": options.own_keys,
         },
@@ -69,11 +73,15 @@ def main(arguments: Sequence[str] | None = None, recipes: Sequence[Gateway] | No
 
 def _measure(options: argparse.Namespace, recipes: Sequence[Gateway]) -> list[Figure]:
     idle_streams, starts = (300, 3) if options.quick else (1_000, 5)
-    plan, cores = Plan(options.pairs, options.call_pairs, options.seconds, idle_streams, starts), choose_cores()
-    work_in_batches()
-    with workplace() as place, mock_upstream(place, cores) as upstream, pinned_to(cores.load):
-        bench = Bench(plan, cores, place, upstream, recipes)
-        return [FIGURES[name](bench) for name in options.only]
+    cores = choose_cores()
+    plan = Plan(
+        options.pairs, options.seconds, options.slices, options.call_slices, options.slice_s, idle_streams, starts
+    )
+    with Pace(cores.gateway) as pace, workplace() as place:
+        work_in_batches()
+        with mock_upstream(place, cores) as upstream, pinned_to(cores.load):
+            bench = Bench(plan, cores, place, upstream, recipes, pace)
+            return [FIGURES[name](bench) for name in options.only]
 
 
 def _options(arguments: Sequence[str] | None, recipes: Sequence[Gateway]) -> argparse.Namespace:
@@ -89,15 +97,20 @@ def _options(arguments: Sequence[str] | None, recipes: Sequence[Gateway]) -> arg
         "--gateways", type=_one_of(names), default=ordinary, metavar=",".join(names),
         help=f"what is compared ({','.join(ordinary)}); others are installed below .cache/bench when asked for",
     )  # fmt: skip
-    parser.add_argument("--pairs", type=int, help="rounds of each figure (9, call 15; quick: 5, call 7)")
-    parser.add_argument("--seconds", type=float, help="length of one measurement (2; quick: 1)")
+    parser.add_argument(
+        "--pairs", type=int, help="rounds of every figure (9; closed loops 72, call 120; quick: 5; 12, 24)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, help="length of every measurement (2, closed loops 0.25; quick: 1; 0.25)"
+    )
     parser.add_argument("--own-keys", action="store_true", help="a provider key of the user's own pays for the calls")
     options = parser.parse_args(arguments)
-    options.call_pairs = options.pairs
+    options.slices = options.call_slices = options.pairs
     if options.pairs is None:
-        options.pairs, options.call_pairs = (5, 7) if options.quick else (9, 15)
+        options.pairs, options.slices, options.call_slices = (5, 12, 24) if options.quick else (9, 72, 120)
+    options.slice_s = options.seconds
     if options.seconds is None:
-        options.seconds = 1.0 if options.quick else 2.0
+        options.seconds, options.slice_s = 1.0 if options.quick else 2.0, SLICE_S
     if not 1 <= options.pairs <= PAIRS_LIMIT:
         parser.error(f"--pairs must be between 1 and {PAIRS_LIMIT}")
     if not 0.2 <= options.seconds <= SECONDS_LIMIT:

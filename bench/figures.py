@@ -2,7 +2,8 @@
 
 Every figure is taken in rounds of short slices. In each round all gateways are measured, one close behind the other
 and in turned order from round to round (AB BA AB …), so that a slow minute of the machine meets all of them. A ratio is
-taken inside its round, and the median over the rounds is what counts.
+taken inside its round, and the median over the rounds is what counts. Of a given time many short slices tell more than
+few long ones: a shared host is quick and slow by turns of seconds and less, and a pair must lie within one.
 
 The CPU of a call is everything it causes: the clock runs from a gateway at rest to the gateway at rest again, so what
 it writes down later (a ledger, a log) is counted, and not charged to whoever is measured next.
@@ -21,8 +22,9 @@ from pathlib import Path
 from bench import calls
 from bench.gateways import Direct, Gateway, Upstream
 from bench.load import ClosedLoop, fixed_rate, streaming
-from bench.machine import Cores, speed_ns
+from bench.machine import Cores
 from bench.meter import Meter
+from bench.pace import Pace
 from bench.problem import BenchProblem
 from bench.running import Running, running
 
@@ -37,6 +39,9 @@ EVENTS_AROUND_DELTAS = 5  # message_start, content_block_start; content_block_st
 
 YARDSTICK = "nginx"
 
+QUIET_PACE = 1.2  # times the quickest pace of the run: slow moments of a shared host are slower by 1.3 to 1.6
+QUIET_SLICES = 5  # of a gateway, to say what holds in quiet moments
+
 Sample = dict[str, float]
 Rounds = dict[str, list[Sample]]
 
@@ -45,9 +50,11 @@ Rounds = dict[str, list[Sample]]
 class Plan:
     """How much is measured."""
 
-    pairs: int  # rounds of every figure but the main one
-    call_pairs: int  # rounds of the main one
-    seconds: float  # length of one measurement
+    pairs: int  # rounds of streams; of latency, in measurements of half the length, twice as many
+    seconds: float  # length of one measurement of streams
+    slices: int  # rounds of the closed loops
+    call_slices: int  # rounds of the main one
+    slice_s: float  # length of one measurement of a closed loop
     idle_streams: int
     starts: int
 
@@ -60,7 +67,6 @@ class Figure:
     ratio_of: str | None
     rounds: Rounds
     disturbed: list[float] = field(default_factory=list)  # per measurement, others' CPU as a share of one core
-    speeds_ns: list[int] = field(default_factory=list)  # per measurement, what a fixed piece of work took before it
     absent: dict[str, str] = field(default_factory=dict)  # peers that could not do it, and why
 
     def medians(self) -> dict[str, Sample]:
@@ -80,6 +86,18 @@ class Figure:
             return []
         return [mine[quantity] / theirs[quantity] for mine, theirs in zip(ours, base, strict=True)]
 
+    def paces_us(self) -> list[float]:
+        """What the piece of work took during each measurement."""
+        return [sample["pace_us"] for samples in self.rounds.values() for sample in samples if sample.get("pace_us")]
+
+    def quiet(self, name: str, quick_us: float) -> list[Sample]:
+        """The measurements of this gateway in which the piece of work took no more than QUIET_PACE · `quick_us`; none
+        when there are too few to say anything.
+        """
+        limit_us = QUIET_PACE * quick_us
+        samples = [sample for sample in self.rounds.get(name, ()) if 0 < sample.get("pace_us", 0) <= limit_us]
+        return samples if len(samples) >= QUIET_SLICES else []
+
 
 class Bench:
     """A machine in readiness: cores, upstream, directory, and the recipes to compare."""
@@ -91,16 +109,18 @@ class Bench:
         place: Path,
         upstream: tuple[Upstream, subprocess.Popen[bytes]],
         gateways: Sequence[Gateway],
+        pace: Pace,
     ) -> None:
         self.plan = plan
         self._cores = cores
         self._place = place
         self._upstream, self._mock = upstream
         self._gateways = gateways
+        self._pace = pace
 
     def call(self) -> Figure:
         """CPU per call and calls per second, 64 connections, short texts; direct shows the load's own ceiling."""
-        return self._closed_loops("call", calls.plain_body(), pairs=self.plan.call_pairs, direct=True)
+        return self._closed_loops("call", calls.plain_body(), slices=self.plan.call_slices, direct=True)
 
     def call_50kb(self) -> Figure:
         """The same with a request body of 50 KB."""
@@ -132,13 +152,13 @@ class Bench:
 
         def measure(gateway: Running, meter: Meter) -> Sample:
             request = calls.request(gateway.endpoint, calls.plain_body())
-            fixed_rate(gateway.endpoint.port, request, LATENCY_CALLS_PER_S, WARM_UP_S)
+            fixed_rate(gateway.endpoint.port, request, LATENCY_CALLS_PER_S, WARM_UP_S / 2)
             with meter.until_rest(gateway):
-                times = fixed_rate(gateway.endpoint.port, request, LATENCY_CALLS_PER_S, self.plan.seconds)
+                times = fixed_rate(gateway.endpoint.port, request, LATENCY_CALLS_PER_S, self.plan.seconds / 2)
             p50, p99 = times.percentile_ms(50), times.percentile_ms(99)
             return {"p50_ms": p50, "p99_ms": p99, "late": times.late / len(times.sorted_ns)}
 
-        figure = self._in_rounds("latency", None, measure, direct=True)
+        figure = self._in_rounds("latency", None, measure, rounds=2 * self.plan.pairs, direct=True)
         for samples in figure.rounds.values():
             for sample, direct in zip(samples, figure.rounds[Direct.name], strict=False):  # a peer's may be fewer
                 sample["added_p50_ms"] = sample["p50_ms"] - direct["p50_ms"]
@@ -174,7 +194,7 @@ class Bench:
         return figure
 
     def _closed_loops(
-        self, name: str, body: bytes, *, pairs: int | None = None, tls: bool = False, direct: bool = False
+        self, name: str, body: bytes, *, slices: int | None = None, tls: bool = False, direct: bool = False
     ) -> Figure:
         loops: dict[str, ClosedLoop] = {}
 
@@ -186,14 +206,15 @@ class Bench:
                 with meter.until_rest(gateway):
                     loop.run(WARM_UP_S)
             with meter.until_rest(gateway):
-                count = loop.run(self.plan.seconds)
+                count = loop.run(self.plan.slice_s)
             return _cost(meter, count)
 
         def leave() -> None:
             for loop in loops.values():
                 loop.close()
 
-        return self._in_rounds(name, "cpu_us", measure, leave, pairs=pairs, tls=tls, direct=direct)
+        rounds = slices or self.plan.slices
+        return self._in_rounds(name, "cpu_us", measure, leave, rounds=rounds, tls=tls, direct=direct)
 
     def _in_rounds(
         self,
@@ -202,14 +223,14 @@ class Bench:
         measure: Callable[[Running, Meter], Sample],
         leave: Callable[[], None] = lambda: None,
         *,
-        pairs: int | None = None,
+        rounds: int | None = None,
         tls: bool = False,
         direct: bool = False,
     ) -> Figure:
         """Start every gateway, measure all of them in turn, as many rounds as the plan says, and leave them."""
         recipes = (Direct(), *self._gateways) if direct else (*self._gateways,)
         figure = Figure(name, ratio_of, {recipe.name: [] for recipe in recipes})
-        rounds = pairs or self.plan.pairs
+        rounds = rounds or self.plan.pairs
         with ExitStack() as stack:
             started: list[tuple[Gateway, Running, ExitStack]] = []
             for recipe in recipes:
@@ -222,10 +243,11 @@ class Bench:
                 for recipe, gateway, end in started if number % 2 == 0 else reversed(started):
                     if recipe.name in figure.absent:
                         continue
-                    figure.speeds_ns.append(speed_ns(self._cores.gateway))
-                    meter = Meter(self._cores, self._mock.pid)
+                    meter = Meter(self._cores, (self._mock.pid, self._pace.pid))
                     with _or_absent(figure, recipe), _naming(name, recipe), _no_collector():
-                        figure.rounds[gateway.name].append(measure(gateway, meter))
+                        sample = measure(gateway, meter)
+                        sample["pace_us"] = self._pace.between(*meter.loaded_s)
+                        figure.rounds[gateway.name].append(sample)
                         figure.disturbed.append(meter.foreign_share())
                     if recipe.name in figure.absent:
                         end.close()  # what it has begun would take the others' time

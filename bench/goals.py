@@ -27,6 +27,22 @@ class Goal:
         ratios = figure.ratios(subject)
         return statistics.median(ratios) if ratios else None
 
+    def quiet_value(self, subject: str, figures: Sequence[Figure], quick_us: float) -> float | None:
+        """The same by quiet moments alone: a ratio of medians, since a round seldom has all its measurements in one.
+        None when there were too few.
+        """
+        figure = next((figure for figure in figures if figure.name == self.figure), None)
+        if figure is None or not (ours := figure.quiet(subject, quick_us)):
+            return None
+        if self.quantity:
+            return statistics.median(sample[self.quantity] for sample in ours)
+        quantity, base = figure.ratio_of, figure.quiet(YARDSTICK, quick_us)
+        if quantity is None or not base:
+            return None
+        return statistics.median(sample[quantity] for sample in ours) / statistics.median(
+            sample[quantity] for sample in base
+        )
+
 
 GOALS = (
     Goal(f"call_vs_{YARDSTICK}", "call", None, 4.0, 3.0),

@@ -99,20 +99,6 @@ def waiting_ns(pids: Iterable[int]) -> int:
     return total
 
 
-def speed_ns(core: int) -> int:
-    """CPU time of a fixed piece of Python on this core now, the best of three: what the clock rate, neighbours and
-    the host leave of it, and how fast this interpreter is."""
-    best = 0
-    with pinned_to(core):
-        for _ in range(3):
-            began, total = time.thread_time_ns(), 0
-            for number in range(20_000):
-                total = (total + number * 3) & 1023
-            took = time.thread_time_ns() - began
-            best = min(best or took, took)
-    return best
-
-
 def rss_bytes(pids: Iterable[int]) -> int:
     """Resident memory of the processes, summed: pages that two of them share count twice."""
     total = 0

@@ -1,14 +1,14 @@
 """The clocks around a measurement: the gateway's CPU, the wall's, and what anybody else took of our cores."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench.machine import Cores, busy_ns, cpu_ns, waiting_ns
 from bench.running import Running
 
-LOOK_S = 0.3  # longer than a gateway is known to put off its bookkeeping
+LOOK_S = 0.2  # longer than a gateway is known to put off its bookkeeping
 REST_SHARE = 0.1  # of a core: who neither used nor waited for more than this during a look is at rest
 REST_LIMIT_S = 5.0
 
@@ -25,9 +25,9 @@ class _Reading:
 class Meter:
     """Holds the last measurement."""
 
-    def __init__(self, cores: Cores, mock_pid: int) -> None:
+    def __init__(self, cores: Cores, kit_pids: Sequence[int]) -> None:
         self._cores = cores
-        self._mock_pid = mock_pid
+        self._kit_pids = kit_pids
         self._before = self._loaded = self._after = _Reading(0, 0, 0, 0, 0.0)
 
     @contextmanager
@@ -59,6 +59,11 @@ class Meter:
         return self._after.cpu_ns - self._before.cpu_ns
 
     @property
+    def loaded_s(self) -> tuple[float, float]:
+        """When the load began and ended, by the monotonic clock."""
+        return self._before.at_s, self._loaded.at_s
+
+    @property
     def wall_s(self) -> float:
         """How long the load lasted."""
         return self._loaded.at_s - self._before.at_s
@@ -82,7 +87,7 @@ class Meter:
         return _Reading(
             cpu_ns=gateway.cpu_ns(),
             waiting_ns=waiting_ns(gateway.pids()),
-            load_ns=time.process_time_ns() + cpu_ns([self._mock_pid]),
+            load_ns=time.process_time_ns() + cpu_ns(self._kit_pids),
             busy_ns=busy_ns(self._cores.load) + busy_ns(self._cores.gateway),
-            at_s=time.perf_counter(),
+            at_s=time.monotonic(),
         )

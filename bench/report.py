@@ -26,6 +26,7 @@ _COLUMNS = {
     "per_s": ("per second", "{:,.0f}"),
     "core": ("of its core", "{:.0%}"),
     "wanted": ("wanted", "{:.0%}"),
+    "pace_us": ("pace µs", "{:.0f}"),
     "p50_ms": ("p50 ms", "{:.3f}"),
     "p99_ms": ("p99 ms", "{:.3f}"),
     "late": ("sent late", "{:.1%}"),
@@ -41,6 +42,7 @@ _COLUMNS = {
 def as_json(subject: str, figures: Sequence[Figure], head: dict[str, object]) -> dict[str, object]:
     """One object: what was found beside what must be on top, everything that was measured below."""
     found = {goal: value for goal in GOALS if (value := goal.value(subject, figures)) is not None}
+    quick_us = quickest(figures)
     return {
         "subject": subject,
         **{goal.key: _rounded(value) for goal, value in found.items()},
@@ -51,6 +53,7 @@ def as_json(subject: str, figures: Sequence[Figure], head: dict[str, object]) ->
                 "must_met": value <= goal.must,
                 "goal": goal.goal,
                 "goal_met": value <= goal.goal,
+                "in_quiet_moments": _rounded_or_none(goal.quiet_value(subject, figures, quick_us)),
             }
             for goal, value in found.items()
         },
@@ -73,10 +76,15 @@ def is_quiet(figures: Sequence[Figure]) -> bool:
     return all(statistics.median(figure.disturbed) < QUIET_SHARE for figure in figures if figure.disturbed)
 
 
+def quickest(figures: Sequence[Figure]) -> float:
+    """The piece of work's best measurement in this run, in µs."""
+    return min((pace for figure in figures for pace in figure.paces_us()), default=0.0)
+
+
 def speed_spread(figures: Sequence[Figure]) -> float:
-    """How much longer a fixed piece of work took in a slow moment (9th decile) than in a quick one (1st decile)."""
-    speeds = sorted(speed for figure in figures for speed in figure.speeds_ns)
-    return speeds[len(speeds) * 9 // 10] / speeds[len(speeds) // 10] if speeds else 1.0
+    """How much longer the piece of work took in a slow moment (9th decile) than in a quick one (1st decile)."""
+    paces = sorted(pace for figure in figures for pace in figure.paces_us())
+    return paces[len(paces) * 9 // 10] / paces[len(paces) // 10] if paces else 1.0
 
 
 def _notes(figures: Sequence[Figure]) -> list[str]:
@@ -111,12 +119,14 @@ def _notes(figures: Sequence[Figure]) -> list[str]:
 
 
 def _goals_table(subject: str, figures: Sequence[Figure]) -> str:
-    rows = [[subject, "found", "must", "goal", ""]]
+    rows, quick_us = [[subject, "found", "in quiet moments", "must", "goal", ""]], quickest(figures)
     for goal in GOALS:
         value = goal.value(subject, figures)
         if value is not None:
             word = "goal met" if value <= goal.goal else "met" if value <= goal.must else "NOT MET"
-            rows.append([goal.key, f"{value:.2f}", f"{goal.must:g}", f"{goal.goal:g}", word])
+            quiet = goal.quiet_value(subject, figures, quick_us)
+            in_quiet = "" if quiet is None else f"{quiet:.2f}"
+            rows.append([goal.key, f"{value:.2f}", in_quiet, f"{goal.must:g}", f"{goal.goal:g}", word])
     return "\n".join(_aligned(rows))
 
 
@@ -135,8 +145,6 @@ def _figure(figure: Figure) -> dict[str, object]:
         answer["absent"] = dict(figure.absent)
     if figure.disturbed:
         answer["foreign_cpu_share"] = _rounded(statistics.median(figure.disturbed))
-    if figure.speeds_ns:
-        answer["fixed_work_ms"] = _rounded(statistics.median(figure.speeds_ns) / 1e6)
     return answer
 
 
@@ -180,3 +188,7 @@ def _quartiles(ratios: Sequence[float]) -> tuple[float, float]:
 
 def _rounded(value: float) -> float:
     return round(value, 4)
+
+
+def _rounded_or_none(value: float | None) -> float | None:
+    return None if value is None else _rounded(value)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from bench.calls import Endpoint
 from bench.machine import Cores
 from bench.meter import Meter
+from bench.pace import Pace
 from bench.running import Running
 
 WORK_S = 0.4
@@ -40,7 +42,7 @@ def worker() -> Iterator[subprocess.Popen[str]]:
 def test_work_after_the_load_is_counted(worker: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.meter.REST_LIMIT_S", 60.0)  # a busy machine takes its time for the work
     core = min(os.sched_getaffinity(0))
-    meter = Meter(Cores(core, core), os.getpid())
+    meter = Meter(Cores(core, core), (os.getpid(),))
     gateway = Running("worker", Endpoint(1, "none", "/"), worker, (), 0.0)  # type: ignore[arg-type]
     with meter.until_rest(gateway):
         assert worker.stdin is not None
@@ -48,3 +50,17 @@ def test_work_after_the_load_is_counted(worker: subprocess.Popen[str], monkeypat
         worker.stdin.flush()
     assert meter.cpu_ns >= WORK_S * 0.95e9
     assert meter.foreign_share() >= 0
+
+
+def test_the_pace_of_a_core_is_looked_at_all_the_time() -> None:
+    core, began_s = min(os.sched_getaffinity(0)), time.monotonic()
+    with Pace(core) as pace:
+        deadline = began_s + 60.0
+        while not pace.between(began_s, time.monotonic()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        us = pace.between(began_s, time.monotonic())
+        assert 1.0 < us < 100_000.0
+        assert os.sched_getaffinity(pace.pid) == {core}
+        assert pace.between(began_s - 2.0, began_s - 1.0) == 0.0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pace.pid, 0)

@@ -13,6 +13,7 @@ from bench.calls import Endpoint, plain_body, request
 from bench.figures import Bench, Plan
 from bench.gateways import Launch, Upstream
 from bench.machine import Cores
+from bench.pace import Pace
 from bench.problem import BenchProblem
 from bench.report import as_json, as_text
 from bench.running import mock_upstream
@@ -49,16 +50,22 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Upstrea
         yield found
 
 
-def bench(upstream: tuple[Upstream, subprocess.Popen[bytes]], place: Path, *recipes: Pass) -> Bench:
+def bench(upstream: tuple[Upstream, subprocess.Popen[bytes]], place: Path, pace: Pace, *recipes: Pass) -> Bench:
     core = min(os.sched_getaffinity(0))
-    return Bench(Plan(2, 2, 0.2, 3, 1), Cores(core, core), place, upstream, recipes)
+    return Bench(Plan(2, 0.2, 2, 2, 0.2, 3, 1), Cores(core, core), place, upstream, recipes, pace)
+
+
+@pytest.fixture(scope="module")
+def pace() -> Iterator[Pace]:
+    with Pace(min(os.sched_getaffinity(0))) as found:
+        yield found
 
 
 def test_a_run_goes_on_without_a_peer_that_fails(
-    upstream: tuple[Upstream, subprocess.Popen[bytes]], tmp_path: Path
+    upstream: tuple[Upstream, subprocess.Popen[bytes]], tmp_path: Path, pace: Pace
 ) -> None:
     recipes = (Pass("plain", is_peer=False), Absent("gone", is_peer=True), Deaf("deaf", is_peer=True))
-    figure = bench(upstream, tmp_path, *recipes).call()
+    figure = bench(upstream, tmp_path, pace, *recipes).call()
     assert len(figure.rounds["plain"]) == 2
     assert set(figure.absent) == {"gone", "deaf"}
     assert "there is no such package" in figure.absent["gone"]
@@ -70,9 +77,11 @@ def test_a_run_goes_on_without_a_peer_that_fails(
     assert "many words" not in text
 
 
-def test_what_is_no_peer_must_not_fail(upstream: tuple[Upstream, subprocess.Popen[bytes]], tmp_path: Path) -> None:
+def test_what_is_no_peer_must_not_fail(
+    upstream: tuple[Upstream, subprocess.Popen[bytes]], tmp_path: Path, pace: Pace
+) -> None:
     with pytest.raises(BenchProblem, match="cannot connect"):
-        bench(upstream, tmp_path, Deaf("deaf", is_peer=False)).call()
+        bench(upstream, tmp_path, pace, Deaf("deaf", is_peer=False)).call()
 
 
 def test_peers_are_measured_only_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

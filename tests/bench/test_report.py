@@ -3,24 +3,26 @@
 import pytest
 
 from bench.figures import Figure
-from bench.report import as_json, as_text, is_quiet, speed_spread
+from bench.report import as_json, as_text, is_quiet, quickest, speed_spread
 
 
 def called(nginx_wanted: float, ours_us: float = 60.0) -> Figure:
-    sample = {"per_s": 1.0, "core": 1.0}
+    sample = {"per_s": 1.0, "core": 1.0, "pace_us": 100.0}
     nginx = sample | {"cpu_us": 20.0, "wanted": nginx_wanted}
     ours = sample | {"cpu_us": ours_us, "wanted": 1.0}
-    return Figure("call", "cpu_us", {"nginx": [nginx] * 5, "ours": [ours] * 5}, [0.0] * 5, [1_000_000] * 10)
+    return Figure("call", "cpu_us", {"nginx": [nginx] * 5, "ours": [ours] * 5}, [0.0] * 5)
 
 
 def test_each_bound_is_judged() -> None:
     idle = Figure("idle", None, {"ours": [{"start_s": 1.2, "rss_mb": 131.0}]})
     found = as_json("ours", [called(0.95), idle], {})
+    quiet, unknown = {"in_quiet_moments": 3.0}, {"in_quiet_moments": None}
     assert found["call_vs_nginx"] == 3.0
     assert found["goals"] == {
-        "call_vs_nginx": {"value": 3.0, "must": 4.0, "must_met": True, "goal": 3.0, "goal_met": True},
-        "idle_rss_mb": {"value": 131.0, "must": 130.0, "must_met": False, "goal": 80.0, "goal_met": False},
-        "ready_after_s": {"value": 1.2, "must": 2.0, "must_met": True, "goal": 1.0, "goal_met": False},
+        "call_vs_nginx": {"value": 3.0, "must": 4.0, "must_met": True, "goal": 3.0, "goal_met": True}
+        | {"in_quiet_moments": 3.0},
+        "idle_rss_mb": {"value": 131.0, "must": 130.0, "must_met": False, "goal": 80.0, "goal_met": False} | unknown,
+        "ready_after_s": {"value": 1.2, "must": 2.0, "must_met": True, "goal": 1.0, "goal_met": False} | unknown,
     }
     text = as_text("ours", [called(0.95), idle])
     assert [line.split()[-1] for line in text.splitlines() if line.strip().startswith(("idle_", "call_v"))] == [
@@ -36,10 +38,31 @@ def test_an_idle_yardstick_is_said() -> None:
 
 def test_an_uneven_machine_is_said() -> None:
     figure = called(0.95)
-    figure.speeds_ns[:5] = [1_500_000] * 5
-    assert speed_spread([figure]) == 1.5
+    figure.rounds["ours"] = [sample | {"pace_us": 150.0} for sample in figure.rounds["ours"]]
+    assert (quickest([figure]), speed_spread([figure])) == (100.0, 1.5)
     assert [note for note in _notes(figure) if "1.50 times" in note]
     assert is_quiet([figure])
+
+
+def test_what_quiet_moments_say_stands_beside() -> None:
+    """Slow moments cost us more than the yardstick; too few quiet ones say nothing."""
+    quiet, slow = called(0.95, 60.0), called(0.95, 90.0)
+    figure = Figure("call", "cpu_us", {name: [*quiet.rounds[name], *slow.rounds[name] * 2] for name in quiet.rounds})
+    for samples in figure.rounds.values():
+        samples[5:] = [sample | {"pace_us": 150.0} for sample in samples[5:]]
+    found = as_json("ours", [figure], {})["goals"]["call_vs_nginx"]  # type: ignore[index]
+    assert (found["value"], found["must_met"], found["in_quiet_moments"]) == (4.5, False, 3.0)
+    assert "call_vs_nginx   4.50              3.00     4     3  NOT MET" in as_text("ours", [figure])
+    figure.rounds["ours"][0] = figure.rounds["ours"][0] | {"pace_us": 0.0}  # nobody looked
+    assert as_json("ours", [figure], {})["goals"]["call_vs_nginx"]["in_quiet_moments"] is None  # type: ignore[index]
+
+
+def test_latency_in_quiet_moments() -> None:
+    samples = [{"added_p50_ms": 0.3, "added_p99_ms": 1.5, "pace_us": 100.0}] * 5
+    slow = [{"added_p50_ms": 0.6, "added_p99_ms": 6.0, "pace_us": 140.0}] * 6
+    goals = as_json("ours", [Figure("latency", None, {"ours": [*samples, *slow]})], {})["goals"]
+    found = {key: (goal["value"], goal["in_quiet_moments"]) for key, goal in goals.items()}  # type: ignore[attr-defined]
+    assert found == {"added_p50_ms": (0.6, 0.3), "added_p99_ms": (6.0, 1.5)}
 
 
 @pytest.mark.parametrize("profile_guided", [True, False])
