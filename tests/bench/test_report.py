@@ -16,7 +16,7 @@ def called(nginx_wanted: float, ours_us: float = 60.0) -> Figure:
 def test_each_bound_is_judged() -> None:
     idle = Figure("idle", None, {"ours": [{"start_s": 1.2, "rss_mb": 131.0}]})
     found = as_json("ours", [called(0.95), idle], {})
-    quiet, unknown = {"in_quiet_moments": 3.0}, {"in_quiet_moments": None}
+    unknown = {"in_quiet_moments": None}
     assert found["call_vs_nginx"] == 3.0
     assert found["goals"] == {
         "call_vs_nginx": {"value": 3.0, "must": 4.0, "must_met": True, "goal": 3.0, "goal_met": True}
