@@ -9,10 +9,14 @@ How it measures, and why:
    rest again, so that what is written down later is charged too.
 3. A gateway that waits for work is dearer by the call than a busy one. Only nginx is quick enough to wait here; the
    load is built to keep it at 90 % of its core, and the report says what it reached.
-4. Figures of one machine at one moment mean little; ratios do. Short rounds measure all gateways close together and in
-   turned order, a ratio is taken inside a round, and the median over the rounds is reported with its quartiles.
-5. CPU that somebody else used on the two cores is measured, and how long a fixed piece of work took from round to
-   round. A run that was disturbed says so, and so does one whose interpreter was built without optimisation.
+4. Figures of one machine at one moment mean little; ratios do. Many short rounds measure all gateways close together
+   and in turned order, a ratio is taken inside a round, and the median over the rounds is reported with its quartiles.
+5. On a shared host somebody else's work on the same physical core makes the same instructions take 1.3 to 1.6 times as
+   long, by turns of a second and less, and it costs a program whose data just fit the cache more than one that needs
+   little. So a small process looks at the pace of the gateways' core all the time, and beside each figure stands what
+   it was by the quiet moments alone, where there were enough.
+6. CPU that somebody else used on the two cores is measured. A run that was disturbed says so, and so does one whose
+   interpreter was built without optimisation.
 
     python -m bench                 the whole table
     python -m bench --json --quick  one JSON object on stdout, under three minutes
