@@ -13,8 +13,9 @@ How it measures, and why:
    and in turned order, a ratio is taken inside a round, and the median over the rounds is reported with its quartiles.
 5. On a shared host somebody else's work on the same physical core makes the same instructions take 1.3 to 1.6 times as
    long, by turns of a second and less, and it costs a program whose data just fit the cache more than one that needs
-   little. So a small process looks at the pace of the gateways' core all the time, and beside each figure stands what
-   it was by the quiet moments alone, where there were enough.
+   little. So a small process looks at the pace of the gateways' core and of its memory all the time. What a quiet
+   moment is stands in `bench.quiet`, settled before anything is measured; beside each figure stands what it was by the
+   quiet moments alone, where there were enough, and `quiet` says whether they were most of the run.
 6. CPU that somebody else used on the two cores is measured. A run that was disturbed says so, and so does one whose
    interpreter was built without optimisation.
 

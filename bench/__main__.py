@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from bench.figures import YARDSTICK, Bench, Figure, Plan
+from bench.figures import Bench, Plan
 from bench.gateways import Gateway, Nginx, Tollhouse
 from bench.machine import choose_cores, describe, pinned_to, work_in_batches
 from bench.pace import Pace
 from bench.peers import peers
 from bench.problem import BenchProblem
+from bench.quiet import Quickest, quickest_of, recall, remember
 from bench.report import as_json, as_text
+from bench.rounds import YARDSTICK, Figure
 from bench.running import mock_upstream, workplace
 
 FIGURES: dict[str, Callable[[Bench], Figure]] = {
@@ -28,6 +30,7 @@ FIGURES: dict[str, Callable[[Bench], Figure]] = {
 }
 PAIRS_LIMIT = 100
 SECONDS_LIMIT = 60.0
+PATIENCE_LIMIT_S = 3600.0
 SLICE_S = 0.25
 
 
@@ -46,7 +49,10 @@ def main(arguments: Sequence[str] | None = None, recipes: Sequence[Gateway] | No
     try:
         chosen = [recipe for recipe in recipes if recipe.name in options.gateways]
         with _ended_in_order():
-            figures = _measure(options, chosen)
+            quickest = recall()
+            figures = _measure(options, chosen, quickest)
+        quickest = quickest_of(figures, quickest)
+        remember(quickest)
     except BenchProblem as problem:
         sys.stderr.write(f"bench: {problem}\n")
         return 2
@@ -62,25 +68,36 @@ def main(arguments: Sequence[str] | None = None, recipes: Sequence[Gateway] | No
             "call_slices": options.call_slices,
             "slice_s": options.slice_s,
             "quick": options.quick,
+            "patience_s": options.patience,
             "own_keys": options.own_keys,
         },
     }
     subject = next((recipe.name for recipe in chosen if recipe.name != YARDSTICK), YARDSTICK)
-    sys.stdout.write(json.dumps(as_json(subject, figures, head)) if options.json else as_text(subject, figures))
+    found = (
+        json.dumps(as_json(subject, figures, head, quickest)) if options.json else as_text(subject, figures, quickest)
+    )
+    sys.stdout.write(found)
     sys.stdout.write("\n")
     return 0
 
 
-def _measure(options: argparse.Namespace, recipes: Sequence[Gateway]) -> list[Figure]:
+def _measure(options: argparse.Namespace, recipes: Sequence[Gateway], quickest: Quickest) -> list[Figure]:
     idle_streams, starts = (300, 3) if options.quick else (1_000, 5)
     cores = choose_cores()
     plan = Plan(
-        options.pairs, options.seconds, options.slices, options.call_slices, options.slice_s, idle_streams, starts
+        options.pairs,
+        options.seconds,
+        options.slices,
+        options.call_slices,
+        options.slice_s,
+        idle_streams,
+        starts,
+        options.patience,
     )
     with Pace(cores.gateway) as pace, workplace() as place:
         work_in_batches()
         with mock_upstream(place, cores) as upstream, pinned_to(cores.load):
-            bench = Bench(plan, cores, place, upstream, recipes, pace)
+            bench = Bench(plan, cores, place, upstream, recipes, pace, quickest)
             return [FIGURES[name](bench) for name in options.only]
 
 
@@ -98,16 +115,20 @@ def _options(arguments: Sequence[str] | None, recipes: Sequence[Gateway]) -> arg
         help=f"what is compared ({','.join(ordinary)}); others are installed below .cache/bench when asked for",
     )  # fmt: skip
     parser.add_argument(
-        "--pairs", type=int, help="rounds of every figure (9; closed loops 72, call 120; quick: 5; 12, 24)"
+        "--pairs", type=int, help="rounds of every figure (9; closed loops 72, call 120; quick: 5; 11, 22)"
     )
     parser.add_argument(
         "--seconds", type=float, help="length of every measurement (2, closed loops 0.25; quick: 1; 0.25)"
     )
+    parser.add_argument(
+        "--patience", type=float, default=0.0, metavar="SECONDS",
+        help="how much longer a figure may take until all its rounds were had in quiet moments too (0)",
+    )  # fmt: skip
     parser.add_argument("--own-keys", action="store_true", help="a provider key of the user's own pays for the calls")
     options = parser.parse_args(arguments)
     options.slices = options.call_slices = options.pairs
     if options.pairs is None:
-        options.pairs, options.slices, options.call_slices = (5, 12, 24) if options.quick else (9, 72, 120)
+        options.pairs, options.slices, options.call_slices = (5, 11, 22) if options.quick else (9, 72, 120)
     options.slice_s = options.seconds
     if options.seconds is None:
         options.seconds, options.slice_s = 1.0 if options.quick else 2.0, SLICE_S
@@ -115,6 +136,8 @@ def _options(arguments: Sequence[str] | None, recipes: Sequence[Gateway]) -> arg
         parser.error(f"--pairs must be between 1 and {PAIRS_LIMIT}")
     if not 0.2 <= options.seconds <= SECONDS_LIMIT:
         parser.error(f"--seconds must be between 0.2 and {SECONDS_LIMIT:.0f}")
+    if not 0 <= options.patience <= PATIENCE_LIMIT_S:
+        parser.error(f"--patience must be between 0 and {PATIENCE_LIMIT_S:.0f} seconds")
     return options
 
 

@@ -3,20 +3,22 @@
 Every figure is taken in rounds of short slices. In each round all gateways are measured, one close behind the other
 and in turned order from round to round (AB BA AB …), so that a slow minute of the machine meets all of them. A ratio is
 taken inside its round, and the median over the rounds is what counts. Of a given time many short slices tell more than
-few long ones: a shared host is quick and slow by turns of seconds and less, and a pair must lie within one.
+few long ones: a shared host is quick and slow by turns of seconds and less, and a pair must lie within one. With
+patience (`--patience`) a figure goes on until it has had all its rounds in quiet moments too; what made them quiet is
+the work of another process, never the figure itself.
 
 The CPU of a call is everything it causes: the clock runs from a gateway at rest to the gateway at rest again, so what
 it writes down later (a ledger, a log) is counted, and not charged to whoever is measured next.
 """
 
 import gc
-import statistics
+import itertools
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import calls
@@ -26,6 +28,8 @@ from bench.machine import Cores
 from bench.meter import Meter
 from bench.pace import Pace
 from bench.problem import BenchProblem
+from bench.quiet import Quickest, Quiet, quickest_of
+from bench.rounds import Figure, Sample
 from bench.running import Running, running
 
 CONNECTIONS = 64  # with 32, nginx stands at 85–90 % of its core: the load has as much to do as nginx
@@ -36,14 +40,6 @@ LARGE_BODY_BYTES = 50 * 1024
 WARM_UP_S = 0.5
 STREAM_TAIL_S = 0.8
 EVENTS_AROUND_DELTAS = 5  # message_start, content_block_start; content_block_stop, message_delta, message_stop
-
-YARDSTICK = "nginx"
-
-QUIET_PACE = 1.2  # times the quickest pace of the run: slow moments of a shared host are slower by 1.3 to 1.6
-QUIET_SLICES = 5  # of a gateway, to say what holds in quiet moments
-
-Sample = dict[str, float]
-Rounds = dict[str, list[Sample]]
 
 
 @dataclass(frozen=True)
@@ -57,46 +53,7 @@ class Plan:
     slice_s: float  # length of one measurement of a closed loop
     idle_streams: int
     starts: int
-
-
-@dataclass
-class Figure:
-    """One figure of every gateway: medians over the rounds, and the ratio to the yardstick where it has one."""
-
-    name: str
-    ratio_of: str | None
-    rounds: Rounds
-    disturbed: list[float] = field(default_factory=list)  # per measurement, others' CPU as a share of one core
-    absent: dict[str, str] = field(default_factory=dict)  # peers that could not do it, and why
-
-    def medians(self) -> dict[str, Sample]:
-        """Per gateway, the median of every quantity."""
-        return {
-            name: {key: statistics.median(sample[key] for sample in samples) for key in samples[0]}
-            for name, samples in self.rounds.items()
-            if samples
-        }
-
-    def ratios(self, name: str) -> list[float]:
-        """Per round, this gateway's quantity over the yardstick's; empty where there is nothing to divide."""
-        quantity, ours, base = self.ratio_of, self.rounds.get(name), self.rounds.get(YARDSTICK)
-        if quantity is None or name == YARDSTICK or not (ours and base):
-            return []
-        if not all(sample.get(quantity) for sample in (*ours, *base)):
-            return []
-        return [mine[quantity] / theirs[quantity] for mine, theirs in zip(ours, base, strict=True)]
-
-    def paces_us(self) -> list[float]:
-        """What the piece of work took during each measurement."""
-        return [sample["pace_us"] for samples in self.rounds.values() for sample in samples if sample.get("pace_us")]
-
-    def quiet(self, name: str, quick_us: float) -> list[Sample]:
-        """The measurements of this gateway in which the piece of work took no more than QUIET_PACE · `quick_us`; none
-        when there are too few to say anything.
-        """
-        limit_us = QUIET_PACE * quick_us
-        samples = [sample for sample in self.rounds.get(name, ()) if 0 < sample.get("pace_us", 0) <= limit_us]
-        return samples if len(samples) >= QUIET_SLICES else []
+    patience_s: float = 0.0  # how much longer a figure may take to have all its rounds in quiet moments
 
 
 class Bench:
@@ -110,6 +67,7 @@ class Bench:
         upstream: tuple[Upstream, subprocess.Popen[bytes]],
         gateways: Sequence[Gateway],
         pace: Pace,
+        known: Quickest,
     ) -> None:
         self.plan = plan
         self._cores = cores
@@ -117,6 +75,7 @@ class Bench:
         self._upstream, self._mock = upstream
         self._gateways = gateways
         self._pace = pace
+        self._known = known
 
     def call(self) -> Figure:
         """CPU per call and calls per second, 64 connections, short texts; direct shows the load's own ceiling."""
@@ -238,7 +197,7 @@ class Bench:
                 with _or_absent(figure, recipe):
                     started.append((recipe, end.enter_context(self._started(recipe, tls=tls)), end))
             stack.callback(leave)
-            for number in range(rounds):
+            for number in self._numbers(figure, rounds):
                 _say(f"{name}: round {number + 1} of {rounds}")
                 for recipe, gateway, end in started if number % 2 == 0 else reversed(started):
                     if recipe.name in figure.absent:
@@ -246,12 +205,27 @@ class Bench:
                     meter = Meter(self._cores, (self._mock.pid, self._pace.pid))
                     with _or_absent(figure, recipe), _naming(name, recipe), _no_collector():
                         sample = measure(gateway, meter)
-                        sample["pace_us"] = self._pace.between(*meter.loaded_s)
+                        sample["pace_us"], sample["memory_us"] = self._pace.between(*meter.loaded_s)
+                        sample["foreign"] = meter.foreign_share()
                         figure.rounds[gateway.name].append(sample)
-                        figure.disturbed.append(meter.foreign_share())
                     if recipe.name in figure.absent:
                         end.close()  # what it has begun would take the others' time
         return figure
+
+    def _numbers(self, figure: Figure, rounds: int) -> Iterator[int]:
+        """Of the rounds: those that are planned, and while there is patience, more until as many were quiet."""
+        yield from range(rounds)
+        deadline = time.monotonic() + self.plan.patience_s
+        for number in itertools.count(rounds):
+            if time.monotonic() >= deadline or self._quiet_rounds(figure) >= rounds:
+                return
+            yield number
+
+    def _quiet_rounds(self, figure: Figure) -> int:
+        """How many measurements of every gateway were made in quiet moments so far, of the one with the fewest."""
+        quiet = Quiet(quickest_of([figure], self._known))
+        names = [gateway.name for gateway in self._gateways if gateway.name in figure.rounds]
+        return min((len(quiet.all_moments(figure, name)) for name in names), default=0)
 
     def _warm_up(self, gateway: Running, request: bytes) -> None:
         loop = ClosedLoop(gateway.endpoint.port, request, CONNECTIONS)

@@ -4,7 +4,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.figures import YARDSTICK, Figure
+from bench.quiet import Quiet
+from bench.rounds import YARDSTICK, Figure
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,16 @@ class Goal:
         ratios = figure.ratios(subject)
         return statistics.median(ratios) if ratios else None
 
-    def quiet_value(self, subject: str, figures: Sequence[Figure], quick_us: float) -> float | None:
+    def quiet_value(self, subject: str, figures: Sequence[Figure], quiet: Quiet) -> float | None:
         """The same by quiet moments alone: a ratio of medians, since a round seldom has all its measurements in one.
         None when there were too few.
         """
         figure = next((figure for figure in figures if figure.name == self.figure), None)
-        if figure is None or not (ours := figure.quiet(subject, quick_us)):
+        if figure is None or not (ours := quiet.moments(figure, subject)):
             return None
         if self.quantity:
             return statistics.median(sample[self.quantity] for sample in ours)
-        quantity, base = figure.ratio_of, figure.quiet(YARDSTICK, quick_us)
+        quantity, base = figure.ratio_of, quiet.moments(figure, YARDSTICK)
         if quantity is None or not base:
             return None
         return statistics.median(sample[quantity] for sample in ours) / statistics.median(

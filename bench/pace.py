@@ -1,12 +1,15 @@
 """How fast the gateways' core is from moment to moment: on a shared host somebody else's work on the same physical core
 can make ours take 1.5 times as long, for seconds or for a tenth of one, and no clock of this machine shows it.
 
-A small process on that core does the same piece of work every 20 ms, under a hundredth of its time, and says what CPU
-time it took. The same for every gateway, it tells which measurements were made in quiet moments.
+A small process on that core does the same two pieces of work every 20 ms, a hundredth of its time, and says what CPU
+time they took: one that stays within the core, and one that goes through more memory than its own caches hold, since
+a neighbour may take the shared cache and the memory and leave the core alone. The same for every gateway, they tell
+which measurements were made in quiet moments: in those that were nearly as quick as the machine's quickest.
 
     python -m bench.pace CORE
 
-writes pairs of 64-bit numbers, when (CLOCK_MONOTONIC) and how long, in nanoseconds, until its standard input is closed.
+writes triples of 64-bit numbers, when (CLOCK_MONOTONIC) and how long each piece took, in nanoseconds, until its
+standard input is closed.
 """
 
 import os
@@ -16,16 +19,19 @@ import struct
 import subprocess
 import sys
 import time
+from array import array
 from collections import deque
 from types import TracebackType
 
 from bench.running import stop
 
 LOOK_S = 0.02
-ROUNDS = 2_000
+ROUNDS = 2_000  # of the work within the core
+STEPS = 250  # of the way through memory, each to a line that the one before names
+CHAIN_BYTES = 16 << 20
 KEPT = 50_000
 """Looks that are remembered; a measurement asks for its own at once."""
-_LOOK = struct.Struct("<qq")
+_LOOK = struct.Struct("<qqq")
 
 
 class Pace:
@@ -33,7 +39,7 @@ class Pace:
 
     def __init__(self, core: int) -> None:
         self._core = core
-        self._looks: deque[tuple[int, int]] = deque(maxlen=KEPT)
+        self._looks: deque[tuple[int, int, int]] = deque(maxlen=KEPT)
         self._torn = b""
 
     def __enter__(self) -> "Pace":
@@ -55,11 +61,13 @@ class Pace:
     def pid(self) -> int:
         return self._process.pid
 
-    def between(self, began_s: float, ended_s: float) -> float:
-        """The mean of the looks in this time, in µs; 0 when there was none."""
+    def between(self, began_s: float, ended_s: float) -> tuple[float, float]:
+        """The means of the looks in this time, in µs: within the core, through memory; 0 when there was none."""
         self._read()
-        took = [took_ns for at_ns, took_ns in self._looks if began_s <= at_ns / 1e9 <= ended_s]
-        return statistics.fmean(took) / 1e3 if took else 0.0
+        looks = [look for look in self._looks if began_s <= look[0] / 1e9 <= ended_s]
+        if not looks:
+            return 0.0, 0.0
+        return statistics.fmean(look[1] for look in looks) / 1e3, statistics.fmean(look[2] for look in looks) / 1e3
 
     def _read(self) -> None:
         while True:
@@ -76,7 +84,7 @@ class Pace:
 
 
 def look() -> int:
-    """CPU time of the piece of work in ns, done twice: the first time brings its own code into the cache."""
+    """CPU time of the work within the core in ns, done twice: the first time brings its own code into the cache."""
     took = 0
     for _ in range(2):
         began, total = time.thread_time_ns(), 0
@@ -86,11 +94,31 @@ def look() -> int:
     return took
 
 
+class Chain:
+    """A way through memory that visits every word once before it comes round, in an order no prefetcher foresees: a
+    linear congruential sequence of full period (Knuth, TAOCP 2, 3.2.1.2: odd increment, multiplier 1 modulo 4).
+    """
+
+    def __init__(self, size: int = CHAIN_BYTES) -> None:
+        words = size // 8
+        self._next = array("q", ((word * 1_664_525 + 1_013_904_223) & (words - 1) for word in range(words)))
+        self._at = 0
+
+    def look(self) -> int:
+        """CPU time of the next STEPS, in ns."""
+        chain, at, began = self._next, self._at, time.thread_time_ns()
+        for _ in range(STEPS):
+            at = chain[at]
+        self._at = at
+        return time.thread_time_ns() - began
+
+
 def main() -> None:
     """The command line."""
     os.sched_setaffinity(0, {int(sys.argv[1])})
+    chain = Chain()
     while not select.select([sys.stdin], [], [], LOOK_S)[0]:
-        os.write(sys.stdout.fileno(), _LOOK.pack(time.monotonic_ns(), look()))
+        os.write(sys.stdout.fileno(), _LOOK.pack(time.monotonic_ns(), look(), chain.look()))
 
 
 if __name__ == "__main__":

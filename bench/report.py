@@ -3,14 +3,17 @@
 import statistics
 from collections.abc import Sequence
 
-from bench.figures import CONNECTIONS, YARDSTICK, Figure
-from bench.goals import GOALS
+from bench.figures import CONNECTIONS
+from bench.goals import GOALS, Goal
 from bench.machine import is_profile_guided
+from bench.quiet import Quickest, Quiet, is_ours_alone, is_watched, quickest_of
+from bench.rounds import YARDSTICK, Figure
 
-QUIET_SHARE = 0.03  # of one core: under this, somebody else's work does not move a ratio by more than its usual spread
 EVEN_SPREAD = 1.15  # a fixed piece of work should not take longer than this, compared with its quick moments
 LATE_SHARE = 0.02  # of the calls of a fixed rate
 BUSY_SHARE = 0.9  # of its core: under this, a gateway waits for the load, and a call costs it more
+
+NOTHING: Quickest = {}
 
 _TITLES = {
     "call": f"A call, {CONNECTIONS} connections",
@@ -27,6 +30,8 @@ _COLUMNS = {
     "core": ("of its core", "{:.0%}"),
     "wanted": ("wanted", "{:.0%}"),
     "pace_us": ("pace µs", "{:.0f}"),
+    "memory_us": ("memory µs", "{:.0f}"),
+    "foreign": ("others", "{:.0%}"),
     "p50_ms": ("p50 ms", "{:.3f}"),
     "p99_ms": ("p99 ms", "{:.3f}"),
     "late": ("sent late", "{:.1%}"),
@@ -39,10 +44,14 @@ _COLUMNS = {
 }
 
 
-def as_json(subject: str, figures: Sequence[Figure], head: dict[str, object]) -> dict[str, object]:
-    """One object: what was found beside what must be on top, everything that was measured below."""
+def as_json(
+    subject: str, figures: Sequence[Figure], head: dict[str, object], known: Quickest = NOTHING
+) -> dict[str, object]:
+    """One object: what was found beside what must be on top, everything that was measured below. `known`: this
+    machine's quickest in earlier runs.
+    """
+    quiet = Quiet(quickest_of(figures, known))
     found = {goal: value for goal in GOALS if (value := goal.value(subject, figures)) is not None}
-    quick_us = quickest(figures)
     return {
         "subject": subject,
         **{goal.key: _rounded(value) for goal, value in found.items()},
@@ -53,47 +62,56 @@ def as_json(subject: str, figures: Sequence[Figure], head: dict[str, object]) ->
                 "must_met": value <= goal.must,
                 "goal": goal.goal,
                 "goal_met": value <= goal.goal,
-                "in_quiet_moments": _rounded_or_none(goal.quiet_value(subject, figures, quick_us)),
+                **_in_quiet_moments(goal, subject, figures, quiet),
             }
             for goal, value in found.items()
         },
-        "quiet": is_quiet(figures),
-        "foreign_cpu_share": _rounded(max((share for figure in figures for share in figure.disturbed), default=0.0)),
+        "quiet": quiet.is_run(figures),
+        "foreign_cpu_share": _rounded(_foreign(figures)),
         "speed_spread": _rounded(speed_spread(figures)),
-        "notes": _notes(figures),
+        "notes": _notes(figures, quiet),
         **head,
-        "figures": {figure.name: _figure(figure) for figure in figures},
+        "figures": {figure.name: _figure(figure, quiet) for figure in figures},
     }
 
 
-def as_text(subject: str, figures: Sequence[Figure]) -> str:
+def as_text(subject: str, figures: Sequence[Figure], known: Quickest = NOTHING) -> str:
     """A table for each figure, then the goals, then what must be known to judge them."""
-    return "\n\n".join([*(_table(figure) for figure in figures), _goals_table(subject, figures), *_notes(figures)])
+    quiet = Quiet(quickest_of(figures, known))
+    tables = [*(_table(figure) for figure in figures), _goals_table(subject, figures, quiet)]
+    return "\n\n".join([*tables, *_notes(figures, quiet)])
 
 
-def is_quiet(figures: Sequence[Figure]) -> bool:
-    """Whether the two cores were ours alone in most measurements of every figure."""
-    return all(statistics.median(figure.disturbed) < QUIET_SHARE for figure in figures if figure.disturbed)
+def _in_quiet_moments(goal: Goal, subject: str, figures: Sequence[Figure], quiet: Quiet) -> dict[str, object]:
+    value = goal.quiet_value(subject, figures, quiet)
+    if value is None:
+        return {"in_quiet_moments": None, "must_met_in_quiet_moments": None}
+    return {"in_quiet_moments": _rounded(value), "must_met_in_quiet_moments": value <= goal.must}
 
 
-def quickest(figures: Sequence[Figure]) -> float:
-    """The piece of work's best measurement in this run, in µs."""
-    return min((pace for figure in figures for pace in figure.paces_us()), default=0.0)
+def _foreign(figures: Sequence[Figure]) -> float:
+    """The most of one core that others used during a measurement."""
+    return max((sample.get("foreign", 0.0) for figure in figures for sample in figure.samples()), default=0.0)
 
 
 def speed_spread(figures: Sequence[Figure]) -> float:
-    """How much longer the piece of work took in a slow moment (9th decile) than in a quick one (1st decile)."""
-    paces = sorted(pace for figure in figures for pace in figure.paces_us())
+    """How much longer the core's own piece of work took in a slow moment (9th decile) than in a quick one (1st)."""
+    paces = sorted(sample["pace_us"] for figure in figures for sample in figure.samples() if sample.get("pace_us"))
     return paces[len(paces) * 9 // 10] / paces[len(paces) // 10] if paces else 1.0
 
 
-def _notes(figures: Sequence[Figure]) -> list[str]:
+def _notes(figures: Sequence[Figure], quiet: Quiet) -> list[str]:
     notes = []
-    if not is_quiet(figures):
-        worst = max(share for figure in figures for share in figure.disturbed)
+    if not all(map(is_ours_alone, figures)):
         notes.append(
-            f"Disturbed: others, or the host, used up to {worst:.0%} of a core meanwhile. The ratios are medians and"
-            " bear a little of it; for figures to publish, run again on a quiet machine."
+            f"Disturbed: others, or the host, used up to {_foreign(figures):.0%} of a core meanwhile. The ratios are"
+            " medians and bear a little of it; for figures to publish, run again on a quiet machine."
+        )
+    if not quiet.is_run(figures):
+        shares = ", ".join(f"{figure.name} {quiet.share(figure):.0%}" for figure in figures if is_watched(figure))
+        notes.append(
+            "Not quiet: of the measurements only these were made in quiet moments, by the quickest this machine has"
+            f" ever shown: {shares}."
         )
     if (spread := speed_spread(figures)) > EVEN_SPREAD:
         notes.append(f"Uneven: the same piece of work took {spread:.2f} times as long in slow moments as in quick.")
@@ -118,19 +136,19 @@ def _notes(figures: Sequence[Figure]) -> list[str]:
     return notes
 
 
-def _goals_table(subject: str, figures: Sequence[Figure]) -> str:
-    rows, quick_us = [[subject, "found", "in quiet moments", "must", "goal", ""]], quickest(figures)
+def _goals_table(subject: str, figures: Sequence[Figure], quiet: Quiet) -> str:
+    rows = [[subject, "found", "in quiet moments", "must", "goal", ""]]
     for goal in GOALS:
         value = goal.value(subject, figures)
         if value is not None:
             word = "goal met" if value <= goal.goal else "met" if value <= goal.must else "NOT MET"
-            quiet = goal.quiet_value(subject, figures, quick_us)
-            in_quiet = "" if quiet is None else f"{quiet:.2f}"
+            by_moments = goal.quiet_value(subject, figures, quiet)
+            in_quiet = "" if by_moments is None else f"{by_moments:.2f}"
             rows.append([goal.key, f"{value:.2f}", in_quiet, f"{goal.must:g}", f"{goal.goal:g}", word])
     return "\n".join(_aligned(rows))
 
 
-def _figure(figure: Figure) -> dict[str, object]:
+def _figure(figure: Figure, quiet: Quiet) -> dict[str, object]:
     answer: dict[str, object] = {}
     for name, quantities in figure.medians().items():
         entry: dict[str, object] = {key: _rounded(value) for key, value in quantities.items()}
@@ -141,10 +159,10 @@ def _figure(figure: Figure) -> dict[str, object]:
                 "vs_nginx_rounds": [_rounded(ratio) for ratio in ratios],
             }
         answer[name] = entry
+    if is_watched(figure):
+        answer["quiet_share"] = _rounded(quiet.share(figure))
     if figure.absent:
         answer["absent"] = dict(figure.absent)
-    if figure.disturbed:
-        answer["foreign_cpu_share"] = _rounded(statistics.median(figure.disturbed))
     return answer
 
 
@@ -188,7 +206,3 @@ def _quartiles(ratios: Sequence[float]) -> tuple[float, float]:
 
 def _rounded(value: float) -> float:
     return round(value, 4)
-
-
-def _rounded_or_none(value: float | None) -> float | None:
-    return None if value is None else _rounded(value)

@@ -10,12 +10,12 @@ import pytest
 
 from bench.__main__ import main
 from bench.calls import Endpoint, plain_body, request, streamed_body
-from bench.figures import Figure
 from bench.gateways import Nginx, Upstream
 from bench.load import ClosedLoop, fixed_rate, is_whole, streaming
 from bench.machine import Cores, cpu_ns, process_tree
 from bench.problem import BenchProblem
-from bench.report import as_json, is_quiet
+from bench.report import as_json
+from bench.rounds import Figure
 from bench.running import mock_upstream
 from tests.serving import eventually
 
@@ -132,14 +132,11 @@ def test_cpu_clock_of_another_process_counts_its_work() -> None:
 def test_ratio_is_the_median_of_ratios_inside_rounds() -> None:
     nginx = [{"cpu_us": value} for value in (10.0, 20.0, 40.0)]
     ours = [{"cpu_us": value} for value in (30.0, 50.0, 80.0)]  # within rounds: 3.0, 2.5, 2.0
-    figure = Figure(
-        "call", "cpu_us", {"direct": [{"cpu_us": 0.0}] * 3, "nginx": nginx, "ours": ours}, [0.01, 0.9, 0.01]
-    )
+    figure = Figure("call", "cpu_us", {"direct": [{"cpu_us": 0.0}] * 3, "nginx": nginx, "ours": ours})
     assert figure.ratios("ours") == [3.0, 2.5, 2.0]
     assert figure.ratios("direct") == []
     found = as_json("ours", [figure], {})
     assert found["call_vs_nginx"] == 2.5
-    assert is_quiet([figure])
 
 
 def test_missing_nginx_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

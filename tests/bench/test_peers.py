@@ -2,8 +2,10 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -15,6 +17,7 @@ from bench.gateways import Launch, Upstream
 from bench.machine import Cores
 from bench.pace import Pace
 from bench.problem import BenchProblem
+from bench.quiet import Quickest, Speed
 from bench.report import as_json, as_text
 from bench.running import mock_upstream
 
@@ -50,9 +53,17 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Upstrea
         yield found
 
 
-def bench(upstream: tuple[Upstream, subprocess.Popen[bytes]], place: Path, pace: Pace, *recipes: Pass) -> Bench:
+def bench(
+    upstream: tuple[Upstream, subprocess.Popen[bytes]],
+    place: Path,
+    pace: Pace,
+    *recipes: Pass,
+    patience_s: float = 0.0,
+    known: Quickest = MappingProxyType({}),
+) -> Bench:
     core = min(os.sched_getaffinity(0))
-    return Bench(Plan(2, 0.2, 2, 2, 0.2, 3, 1), Cores(core, core), place, upstream, recipes, pace)
+    plan = Plan(2, 0.2, 2, 2, 0.2, 3, 1, patience_s)
+    return Bench(plan, Cores(core, core), place, upstream, recipes, pace, known)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +86,21 @@ def test_a_run_goes_on_without_a_peer_that_fails(
     text = as_text("plain", [figure])
     assert "Without gone: there is no such package … its last\n" in text
     assert "many words" not in text
+
+
+def test_a_patient_figure_goes_on_for_quiet_moments_and_not_for_ever(
+    upstream: tuple[Upstream, subprocess.Popen[bytes]], tmp_path: Path, pace: Pace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Pass("plain", is_peer=False)
+    never = {"call/plain": Speed(1e-6, 1e-6)}
+    began = time.monotonic()
+    waited = bench(upstream, tmp_path, pace, plain, patience_s=3.0, known=never).call()
+    assert len(waited.rounds["plain"]) > 2
+    assert time.monotonic() - began > 3.0
+    for name in ("CORE_LIMIT", "MEMORY_LIMIT", "MOMENT_SHARE"):
+        monkeypatch.setattr(f"bench.quiet.{name}", float("inf"))
+    always = bench(upstream, tmp_path, pace, plain, patience_s=60.0).call()
+    assert len(always.rounds["plain"]) < 20
 
 
 def test_what_is_no_peer_must_not_fail(
