@@ -32,6 +32,7 @@ PAIRS_LIMIT = 100
 SECONDS_LIMIT = 60.0
 PATIENCE_LIMIT_S = 3600.0
 SLICE_S = 0.25
+IDLE_STREAMS, QUICK_IDLE_STREAMS = 1_000, 300
 
 
 def known() -> tuple[Gateway, ...]:
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None, recipes: Sequence[Gateway] | No
 
 
 def _measure(options: argparse.Namespace, recipes: Sequence[Gateway], quickest: Quickest) -> list[Figure]:
-    idle_streams, starts = (300, 3) if options.quick else (1_000, 5)
+    idle_streams, starts = (QUICK_IDLE_STREAMS, 3) if options.quick else (IDLE_STREAMS, 5)
     cores = choose_cores()
     plan = Plan(
         options.pairs,

@@ -90,6 +90,10 @@ class Nginx:
         return Launch(Endpoint(port, "none", "/v1/models"), command)
 
 
+MOST_STREAMS = 2_000
+"""Open at once to the mock upstream: more than any figure asks for."""
+
+
 class Tollhouse:
     """The product as it is run: journal, request log and metrics on, a user's key with limits and four budgets.
     `own_keys`: a provider key of the user's own, stored in the vault, pays for the calls and counts toward budgets.
@@ -182,7 +186,7 @@ http {{
 
 def _tollhouse_config(port: int, upstream: Upstream, tls: bool) -> str:
     base_url = f"https://localhost:{upstream.tls_port}" if tls else f"http://127.0.0.1:{upstream.port}"
-    settings = {
+    settings: dict[str, object] = {
         "listen": {"port": port},
         "local": {"enabled": False},
         "providers": [
@@ -195,8 +199,8 @@ def _tollhouse_config(port: int, upstream: Upstream, tls: bool) -> str:
             }
         ],
     }
-    if tls:
-        settings["upstream"] = {"ca_file": str(upstream.authority)}
+    connections = {"max_connections_per_origin": MOST_STREAMS}  # nginx has no such bound
+    settings["upstream"] = connections | ({"ca_file": str(upstream.authority)} if tls else {})
     return json.dumps(settings, indent=2)  # YAML reads JSON
 
 

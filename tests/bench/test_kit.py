@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
+from bench.__main__ import IDLE_STREAMS, main
 from bench.calls import Endpoint, plain_body, request, streamed_body
-from bench.gateways import Nginx, Upstream
+from bench.gateways import MOST_STREAMS, Nginx, Upstream
 from bench.load import ClosedLoop, fixed_rate, is_whole, streaming
 from bench.machine import Cores, cpu_ns, process_tree
 from bench.problem import BenchProblem
@@ -149,3 +149,8 @@ def test_one_core_is_said_clearly(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
     assert main(["--quick"]) == 2
     assert "needs 2" in capsys.readouterr().err
+
+
+def test_the_gateway_may_open_as_many_streams_as_the_longest_figure_asks_for() -> None:
+    """By default it opens 512 to a provider, and what waits for one of them is answered 504 after a while."""
+    assert MOST_STREAMS >= IDLE_STREAMS
