@@ -21,5 +21,6 @@ How it measures, and why:
 
     python -m bench                 the whole table
     python -m bench --json --quick  one JSON object on stdout, under three minutes
+    python -m bench --patience 300  each figure goes on, so much longer at most, until it had enough quiet moments
     python -m bench --gateways nginx,tollhouse,smg,portkey,litellm    with others, installed below .cache/bench
 """

@@ -52,8 +52,6 @@ def main(arguments: Sequence[str] | None = None, recipes: Sequence[Gateway] | No
         with _ended_in_order():
             quickest = recall()
             figures = _measure(options, chosen, quickest)
-        quickest = quickest_of(figures, quickest)
-        remember(quickest)
     except BenchProblem as problem:
         sys.stderr.write(f"bench: {problem}\n")
         return 2
@@ -74,11 +72,17 @@ def main(arguments: Sequence[str] | None = None, recipes: Sequence[Gateway] | No
         },
     }
     subject = next((recipe.name for recipe in chosen if recipe.name != YARDSTICK), YARDSTICK)
-    found = (
-        json.dumps(as_json(subject, figures, head, quickest)) if options.json else as_text(subject, figures, quickest)
-    )
-    sys.stdout.write(found)
-    sys.stdout.write("\n")
+    if options.json:
+        report = json.dumps(as_json(subject, figures, head, quickest))
+    else:
+        report = as_text(subject, figures, quickest)
+    sys.stdout.write(report + "\n")
+    sys.stdout.flush()
+    try:
+        remember(quickest_of(figures, quickest))  # last: what was measured for minutes is not lost by it
+    except BenchProblem as problem:
+        sys.stderr.write(f"bench: {problem}\n")
+        return 2
     return 0
 
 

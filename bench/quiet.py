@@ -98,7 +98,7 @@ def quickest_of(figures: Iterable[Figure], known: Quickest = MappingProxyType({}
     """The best that was ever seen: `known`, and any measurement of these."""
     best = dict(known)
     for figure in figures:
-        for gateway, samples in figure.rounds.items():
+        for gateway, samples in figure.rounds.items() if is_watched(figure) else ():
             for sample in samples:
                 key = f"{figure.name}/{gateway}"
                 best[key] = best.get(key, NEVER_SEEN).or_quicker(speed_of(sample))
@@ -115,12 +115,15 @@ def recall(path: Path = REMEMBERED) -> dict[str, Speed]:
 
 
 def remember(best: Quickest, path: Path = REMEMBERED) -> None:
-    """Keep it for the next run. Raises BenchProblem when what is there is not this kit's."""
+    """Keep it for the next run. Raises BenchProblem when it cannot be kept there."""
     kept = _read(path) | {_machine(): best}
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(kept))
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(kept))
+        part.replace(path)
+    except OSError as error:
+        raise BenchProblem(f"the machine's quickest speeds cannot be kept in {path}: {error}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

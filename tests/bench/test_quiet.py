@@ -82,3 +82,13 @@ def test_garbled_speeds_are_not_read(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("100.0", '"many"'))
     with pytest.raises(BenchProblem, match="remove it"):
         recall(path)
+
+
+def test_where_nothing_can_be_kept_it_is_said(tmp_path: Path) -> None:
+    (tmp_path / "bench").write_text("a file where the directory should be")
+    with pytest.raises(BenchProblem, match="cannot be kept"):
+        remember({"call/ours": QUICKEST}, tmp_path / "bench" / "quickest.json")
+
+
+def test_figures_nobody_watched_say_nothing_of_speed() -> None:
+    assert quickest_of([Figure("idle", None, {"ours": [{"start_s": 1.0}]})]) == {}
